@@ -1,0 +1,1 @@
+"""edgetl: adapt a pretrained network with few samples, and ship it to small or fast machines."""

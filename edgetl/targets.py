@@ -1,0 +1,47 @@
+"""Targets: what runs the backbone graph, as types. It knows nothing about how the engines work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+
+@dataclass(frozen=True)
+class OnnxRuntime:
+    """Run the ONNX graph with ONNX Runtime (extra ``ort`` or ``ort-gpu``).
+
+    Args:
+        provider: ``"cpu"`` or ``"cuda"``.
+        threads: Threads of one call; 0 means one call at a time on all cores when serving, and one
+            call per core when extracting.
+    """
+
+    provider: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class OpenVino:
+    """Run the ONNX graph with OpenVINO on the CPU (extra ``openvino``).
+
+    Args:
+        threads: Threads of one call; 0 means as for :class:`OnnxRuntime`.
+    """
+
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Torch:
+    """Run the network in torch (extra ``train``): for extraction on a GPU; never on a device.
+
+    Args:
+        device: A torch device string such as ``"cpu"`` or ``"cuda"``.
+        precision: ``"fp32"``, or ``"bf16"`` under autocast.
+    """
+
+    device: str = "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+Target: TypeAlias = OnnxRuntime | OpenVino | Torch

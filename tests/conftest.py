@@ -1,0 +1,25 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of real weights and data sets; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("EDGETL_ASSETS", ROOT.parent / "shared" / "assets"))
+    if not (folder / "weights").is_dir():
+        pytest.skip(f"no assets at {folder}; set EDGETL_ASSETS")
+    return folder.resolve()
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path_factory, monkeypatch):
+    """Keep every test out of the user's cache and off the network."""
+    monkeypatch.setenv("EDGETL_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("EDGETL_OFFLINE", "1")
+    monkeypatch.setenv("EDGETL_REQUIRE_NATIVE", "1")
