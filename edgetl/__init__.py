@@ -1,1 +1,77 @@
-"""edgetl: adapt a pretrained network with few samples, and ship it to small or fast machines."""
+"""edgetl: adapt a pretrained network with few samples, and ship it to small or fast machines.
+
+Names are resolved on first use: the device side never imports torch, and importing edgetl imports
+nothing at all.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgetl._adapt import AdaptOptions as AdaptOptions
+    from edgetl._adapt import adapt as adapt
+    from edgetl._adapt import evaluate_bundle as evaluate_bundle
+    from edgetl.bundle import Bundle as Bundle
+    from edgetl.bundle import Evidence as Evidence
+    from edgetl.data import Dataset as Dataset
+    from edgetl.data import load_dataset as load_dataset
+    from edgetl.errors import EdgetlError as EdgetlError
+    from edgetl.preprocess import Preprocess as Preprocess
+    from edgetl.runtime import Prediction as Prediction
+    from edgetl.runtime import Runtime as Runtime
+    from edgetl.runtime import load as load
+    from edgetl.targets import OnnxRuntime as OnnxRuntime
+    from edgetl.targets import OpenVino as OpenVino
+    from edgetl.targets import Torch as Torch
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AdaptOptions": "edgetl._adapt",
+    "Bundle": "edgetl.bundle",
+    "Dataset": "edgetl.data",
+    "EdgetlError": "edgetl.errors",
+    "Evidence": "edgetl.bundle",
+    "OnnxRuntime": "edgetl.targets",
+    "OpenVino": "edgetl.targets",
+    "Prediction": "edgetl.runtime",
+    "Preprocess": "edgetl.preprocess",
+    "Runtime": "edgetl.runtime",
+    "Torch": "edgetl.targets",
+    "adapt": "edgetl._adapt",
+    "evaluate_bundle": "edgetl._adapt",
+    "load": "edgetl.runtime",
+    "load_dataset": "edgetl.data",
+}
+
+__all__ = [
+    "AdaptOptions",
+    "Bundle",
+    "Dataset",
+    "EdgetlError",
+    "Evidence",
+    "OnnxRuntime",
+    "OpenVino",
+    "Prediction",
+    "Preprocess",
+    "Runtime",
+    "Torch",
+    "adapt",
+    "evaluate_bundle",
+    "load",
+    "load_dataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgetl' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

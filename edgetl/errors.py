@@ -28,7 +28,7 @@ class EdgetlError(Exception):
 
 
 class MissingDependencyError(EdgetlError, ImportError):
-    """An optional package or a device that the call needs is not there; the message says how to get it."""
+    """An optional package or a device that the call needs is not there."""
 
     exit_code = 3
 

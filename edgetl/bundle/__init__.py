@@ -1,0 +1,9 @@
+"""Bundles: what ships, written atomically and proved whole when opened."""
+
+from __future__ import annotations
+
+from edgetl.bundle.bundle import Bundle
+from edgetl.bundle.evidence import Evidence
+from edgetl.bundle.manifest import FORMAT, MANIFEST, FileRecord, Manifest
+
+__all__ = ["FORMAT", "MANIFEST", "Bundle", "Evidence", "FileRecord", "Manifest"]

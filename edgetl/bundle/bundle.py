@@ -1,0 +1,181 @@
+"""A bundle: the directory that ships, with a backbone graph, a head and the evidence for both.
+
+It knows how bundles are written, read and proved whole; it does not know how to run one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.numpy
+
+from edgetl.bundle.directory import replaced_directory
+from edgetl.bundle.evidence import Evidence
+from edgetl.bundle.manifest import MANIFEST, FileRecord, Manifest
+from edgetl.bundle.stamp import metadata_suffix
+from edgetl.errors import CorruptError
+from edgetl.heads import Head, load_head
+from edgetl.preprocess import Preprocess
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An adapted model: manifest, head, and the file that holds the backbone graph.
+
+    Args:
+        manifest: What the bundle says about itself.
+        head: The fitted head.
+        graph_path: The backbone graph: inside the bundle once it was saved or loaded, in the cache
+            before.
+        path: The bundle's folder, or None while it only exists in memory.
+    """
+
+    manifest: Manifest
+    head: Head
+    graph_path: Path
+    path: Path | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names; column i of the head's scores belongs to ``labels[i]``."""
+        return self.manifest.labels
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How photos become the graph's input."""
+        return self.manifest.preprocess
+
+    @property
+    def evidence(self) -> Evidence | None:
+        """What was measured when the bundle was made, or None."""
+        return self.manifest.evidence
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together, the manifest included."""
+        return sum(record.size for record in self.manifest.files.values()) + len(
+            self.manifest.to_bytes()
+        )
+
+    def save(self, path: str | Path) -> Bundle:
+        """Write the bundle to a folder, whole or not at all.
+
+        Args:
+            path: The folder, by convention named ``*.edgetl``. An older bundle there is replaced.
+
+        Returns:
+            The same bundle as it now lies at `path`.
+
+        Raises:
+            FileExistsError: `path` holds something that is not a bundle.
+            CorruptError: The graph of this bundle is no longer what it was.
+        """
+        path = Path(path)
+        if path.exists() and not (path / MANIFEST).is_file():
+            raise FileExistsError(f"{path} exists and is not a bundle; choose another path")
+        arrays = safetensors.numpy.save(dict(sorted(self.head.arrays().items())))
+        with replaced_directory(path) as folder:
+            files = {
+                self.manifest.graph: self._write_graph(folder / self.manifest.graph),
+                self.manifest.arrays: _write(folder / self.manifest.arrays, iter([arrays])),
+            }
+            manifest = dataclasses.replace(self.manifest, files=files)
+            (folder / MANIFEST).write_bytes(manifest.to_bytes())
+        return Bundle(manifest, self.head, path / manifest.graph, path)
+
+    def _write_graph(self, destination: Path) -> FileRecord:
+        """Copy the graph; one that comes from the cache gets preprocessing and labels stamped in."""
+        known = self.manifest.files.get(self.manifest.graph)
+        suffix = b""
+        if known is None:
+            suffix = metadata_suffix(
+                {
+                    "edgetl.labels": json.dumps(self.labels, ensure_ascii=False),
+                    "edgetl.preprocess": json.dumps(self.preprocess.to_json(), sort_keys=True),
+                }
+            )
+        record = _write(destination, _chunks(self.graph_path, suffix))
+        if known is not None and record != known:
+            raise CorruptError(
+                f"{self.graph_path} has {record.size} bytes and hash {record.sha256[:12]}, "
+                f"expected {known.size} and {known.sha256[:12]}: it was changed or replaced"
+            )
+        return record
+
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """Open a bundle and prove that every byte is what was written.
+
+        Raises:
+            FileNotFoundError: There is no bundle at `path`.
+            CorruptError: A file is missing, was changed, or has an unknown format.
+        """
+        path = Path(path)
+        if not (path / MANIFEST).is_file():
+            raise FileNotFoundError(f"{path} is not a bundle: it has no {MANIFEST}")
+        manifest = Manifest.from_bytes((path / MANIFEST).read_bytes())
+        for name, record in manifest.files.items():
+            if name != manifest.arrays:
+                _check(path / name, record, _digest(_chunks(_present(path / name))))
+        data = _present(path / manifest.arrays).read_bytes()
+        _check(path / manifest.arrays, manifest.files[manifest.arrays], _digest(iter([data])))
+        try:
+            arrays = safetensors.numpy.load(data)
+        except safetensors.SafetensorError as error:
+            raise CorruptError(f"{path / manifest.arrays} can't be read: {error}") from error
+        head = load_head(manifest.head, arrays)
+        if len(head.classes_) != len(manifest.labels) or head.n_features_in_ != manifest.dim:
+            raise CorruptError(
+                f"the head scores {len(head.classes_)} classes from {head.n_features_in_} features, "
+                f"the manifest names {len(manifest.labels)} labels and {manifest.dim} features"
+            )
+        return cls(manifest, head, path / manifest.graph, path)
+
+
+def _chunks(path: Path, suffix: bytes = b"") -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+    if suffix:
+        yield suffix
+
+
+def _digest(chunks: Iterator[bytes]) -> FileRecord:
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        size += len(chunk)
+    return FileRecord(digest.hexdigest(), size)
+
+
+def _write(path: Path, chunks: Iterator[bytes]) -> FileRecord:
+    with path.open("wb") as file:
+
+        def passed_on() -> Iterator[bytes]:
+            for chunk in chunks:
+                file.write(chunk)
+                yield chunk
+
+        return _digest(passed_on())
+
+
+def _present(path: Path) -> Path:
+    if not path.is_file():
+        raise CorruptError(f"{path} is missing, though the manifest names it")
+    return path
+
+
+def _check(path: Path, expected: FileRecord, found: FileRecord) -> None:
+    if found != expected:
+        raise CorruptError(
+            f"{path} was changed: it has {found.size} bytes and hash {found.sha256[:12]}, "
+            f"the manifest says {expected.size} and {expected.sha256[:12]}"
+        )

@@ -1,0 +1,72 @@
+"""Whole directories that appear at once or not at all.
+
+It knows nothing about bundles; it fills a folder beside the destination, makes it durable and swaps
+it in, so that a reader sees the old folder or the new one, and a crash leaves one of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+@contextlib.contextmanager
+def replaced_directory(path: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; on leaving without an error it becomes `path`.
+
+    Args:
+        path: The destination. Whatever is there stays untouched until the very end.
+
+    Raises:
+        OSError: The parent can't be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.parent / f".{path.name}.{secrets.token_hex(4)}.new"
+    fresh.mkdir()
+    try:
+        yield fresh
+        for entry in [*fresh.iterdir(), fresh]:
+            _sync(entry)
+        if path.exists():
+            _exchange(fresh, path)
+        else:
+            fresh.rename(path)
+        _sync(path.parent)
+    finally:
+        # After an exchange this is the old content; after an error, the unfinished new one.
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _exchange(fresh: Path, path: Path) -> None:
+    """Swap two folders, in one step where the system can (Linux renameat2)."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        renameat2 = getattr(libc, "renameat2", None)
+        if renameat2 is not None and not renameat2(
+            _AT_FDCWD, os.fsencode(fresh), _AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE
+        ):
+            return
+    # Elsewhere there is a moment without `path`; the old content then lies beside it, complete.
+    old = fresh.with_suffix(".old")
+    path.rename(old)
+    fresh.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt":
+        return  # folders can't be opened there, and rename is journalled
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

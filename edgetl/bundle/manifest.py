@@ -1,0 +1,157 @@
+"""The manifest of a bundle: what it holds, as one JSON file that proves its own bytes.
+
+The file carries a SHA-256 of itself (taken with the digest's own 64 digits set to zero) and one of
+every other file, so that any changed byte is noticed. It knows the format, and nothing about how
+graphs run or heads score.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgetl.bundle.evidence import Evidence
+from edgetl.errors import CorruptError
+from edgetl.preprocess import Preprocess
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+_DIGEST_KEY = b'"digest": "'
+_NO_DIGEST = "0" * 64
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file of the bundle must be: its SHA-256 in hexadecimal and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything about a bundle except its graph and its arrays.
+
+    Args:
+        labels: Class names; column i of the head's scores belongs to ``labels[i]``.
+        preprocess: How photos become the graph's input.
+        backbone: Name of the backbone.
+        dim: Number of features.
+        graph: File name of the backbone graph.
+        graph_fingerprint: Identity of the graph's computation, independent of labels.
+        head: Kind of the head, a key of `edgetl.heads.HEADS`.
+        arrays: File name of the head's arrays.
+        provenance: Where it comes from: data, counts, versions, times (plain JSON values).
+        evidence: What was measured, or None.
+        files: A record for every file but the manifest.
+    """
+
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    backbone: str
+    dim: int
+    graph: str
+    graph_fingerprint: str
+    head: str
+    arrays: str = "head.safetensors"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence | None = None
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """The manifest file: indented JSON, the same bytes for the same content."""
+        content = {
+            "format": FORMAT,
+            "digest": _NO_DIGEST,
+            "labels": list(self.labels),
+            "preprocess": self.preprocess.to_json(),
+            "backbone": {
+                "name": self.backbone,
+                "dim": self.dim,
+                "graph": self.graph,
+                "fingerprint": self.graph_fingerprint,
+            },
+            "head": {"kind": self.head, "arrays": self.arrays},
+            "files": {
+                name: {"sha256": record.sha256, "size": record.size}
+                for name, record in sorted(self.files.items())
+            },
+            "provenance": dict(self.provenance),
+            "evidence": None if self.evidence is None else self.evidence.to_json(),
+        }
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        data = text.encode() + b"\n"
+        digest = hashlib.sha256(data).hexdigest().encode()
+        return data.replace(_DIGEST_KEY + _NO_DIGEST.encode(), _DIGEST_KEY + digest, 1)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Manifest:
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            CorruptError: The bytes do not match their digest, the format is not known here, or a
+                value is missing or impossible.
+        """
+        content = _checked_json(data)
+        found = content.get("format")
+        if found != FORMAT:
+            raise CorruptError(
+                f"{MANIFEST} has format {found!r}, this edgetl reads format {FORMAT}; "
+                "open it with the edgetl that wrote it, or a newer one"
+            )
+        try:
+            return _from_content(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CorruptError(f"{MANIFEST} is not a valid manifest: {error!r}") from error
+
+
+def _checked_json(data: bytes) -> dict[str, Any]:
+    start = data.find(_DIGEST_KEY) + len(_DIGEST_KEY)
+    stated = data[start : start + 64]
+    blank = data[:start] + _NO_DIGEST.encode() + data[start + 64 :]
+    if start < len(_DIGEST_KEY) or hashlib.sha256(blank).hexdigest().encode() != stated:
+        raise CorruptError(f"{MANIFEST} was changed after it was written: its digest does not match")
+    content = json.loads(data)
+    if not isinstance(content, dict):
+        raise CorruptError(f"{MANIFEST} holds a {type(content).__name__}, not an object")
+    return content
+
+
+def _from_content(content: dict[str, Any]) -> Manifest:
+    backbone, head = content["backbone"], content["head"]
+    files = {
+        _plain_name(name): FileRecord(sha256=str(record["sha256"]), size=int(record["size"]))
+        for name, record in content["files"].items()
+    }
+    for name in (backbone["graph"], head["arrays"]):
+        if name not in files:
+            raise ValueError(f"no hash of {name!r}")
+    labels = tuple(str(label) for label in content["labels"])
+    if len(set(labels)) != len(labels) or len(labels) < 2:
+        raise ValueError(f"need at least 2 distinct labels, got {labels[:8]}")
+    evidence = content["evidence"]
+    return Manifest(
+        labels=labels,
+        preprocess=Preprocess.from_json(content["preprocess"]),
+        backbone=str(backbone["name"]),
+        dim=int(backbone["dim"]),
+        graph=backbone["graph"],
+        graph_fingerprint=str(backbone["fingerprint"]),
+        head=str(head["kind"]),
+        arrays=head["arrays"],
+        provenance=dict(content["provenance"]),
+        evidence=None if evidence is None else Evidence.from_json(evidence),
+        files=files,
+    )
+
+
+def _plain_name(name: str) -> str:
+    """Refuse names that would lead out of the bundle's folder."""
+    if name != Path(name).name or name in {"", ".", "..", MANIFEST} or "\\" in name:
+        raise ValueError(f"file name {name!r} is not a plain name")
+    return name
