@@ -1,0 +1,92 @@
+"""Options that several verbs share. It knows nothing about what the verbs do with them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from edgetl.targets import OnnxRuntime, OpenVino, Target, Torch
+
+if TYPE_CHECKING:
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Verbs = Any
+
+
+def add_verb(
+    verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    """Add a verb with its ``--json`` option; `run` gets the parsed arguments."""
+    parser = verbs.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def add_engine(parser: argparse.ArgumentParser, *, torch: bool) -> None:
+    """Add ``--engine`` and ``--threads``; with `torch`, also ``--device`` and ``--bf16``."""
+    engines = ["onnxruntime", "openvino"] + (["torch"] if torch else [])
+    parser.add_argument(
+        "--engine", choices=engines, default="onnxruntime", help="what runs the backbone"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="threads of one call (0: all cores)"
+    )
+    if torch:
+        parser.add_argument("--device", default="cpu", help="cpu or cuda, for --engine torch")
+        parser.add_argument("--bf16", action="store_true", help="bfloat16, for --engine torch")
+
+
+def add_extraction(parser: argparse.ArgumentParser) -> None:
+    """Add the options of reading samples and extracting features."""
+    parser.add_argument(
+        "--strict", action="store_true", help="an unreadable file is an error, not skipped"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=None, metavar="N", help="samples per engine call"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=None, metavar="N", help="decoding threads (default: cores)"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="neither read nor keep features")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument(
+        "--offline", action="store_true", help="use no network (as EDGETL_OFFLINE=1)"
+    )
+
+
+def obey_offline(arguments: argparse.Namespace) -> None:
+    """Make ``--offline`` hold for this process, for the libraries below too."""
+    if arguments.offline:
+        os.environ["EDGETL_OFFLINE"] = "1"
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def serving_target_of(arguments: argparse.Namespace) -> OnnxRuntime | OpenVino:
+    """The target that ``--engine`` and ``--threads`` name, of those that run on a device.
+
+    Raises:
+        ValueError: The number of threads is negative.
+    """
+    if arguments.threads < 0:
+        raise ValueError(f"--threads must be 0 or more, got {arguments.threads}")
+    if arguments.engine == "openvino":
+        return OpenVino(threads=arguments.threads)
+    return OnnxRuntime(threads=arguments.threads)
+
+
+def target_of(arguments: argparse.Namespace) -> Target:
+    """The target that ``--engine`` and its companions name.
+
+    Raises:
+        ValueError: An option was given that its engine does not have.
+    """
+    if arguments.engine == "torch":
+        if arguments.threads:
+            raise ValueError("--threads does not go with --engine torch; set OMP_NUM_THREADS")
+        return Torch(device=arguments.device, precision="bf16" if arguments.bf16 else "fp32")
+    if arguments.device != "cpu" or arguments.bf16:
+        raise ValueError("--device and --bf16 go with --engine torch")
+    return serving_target_of(arguments)
