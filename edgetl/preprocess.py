@@ -38,8 +38,8 @@ class Preprocess:
         layout: ``"nchw"`` or ``"nhwc"``.
         fit: ``"shortest"`` or ``"squash"``.
         decode: ``"full"``, or ``"scaled"``: JPEG files much larger than needed are decoded at a
-            reduced size by the codec's DCT scaling (never below twice `resize`); faster, and features
-            change slightly.
+            reduced size by the codec's DCT scaling (never below twice `resize`); faster, and
+            features change slightly.
 
     Raises:
         ValueError: A value is out of range.

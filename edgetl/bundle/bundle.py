@@ -92,7 +92,7 @@ class Bundle:
         return Bundle(manifest, self.head, path / manifest.graph, path)
 
     def _write_graph(self, destination: Path) -> FileRecord:
-        """Copy the graph; one that comes from the cache gets preprocessing and labels stamped in."""
+        """Copy the graph; one from the cache gets preprocessing and labels stamped in."""
         known = self.manifest.files.get(self.manifest.graph)
         suffix = b""
         if known is None:
@@ -134,7 +134,7 @@ class Bundle:
         head = load_head(manifest.head, arrays)
         if len(head.classes_) != len(manifest.labels) or head.n_features_in_ != manifest.dim:
             raise CorruptError(
-                f"the head scores {len(head.classes_)} classes from {head.n_features_in_} features, "
+                f"the head has {len(head.classes_)} classes and {head.n_features_in_} features, "
                 f"the manifest names {len(manifest.labels)} labels and {manifest.dim} features"
             )
         return cls(manifest, head, path / manifest.graph, path)

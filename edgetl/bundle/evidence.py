@@ -1,6 +1,6 @@
 """Evidence: what was measured about an adapted model, as plain data, JSON and a terminal table.
 
-It knows how evidence is kept and shown, on a device too, with the standard library alone; it does not
+It knows how evidence is kept and read back, on a device too, with the standard library alone; it does not
 know how any of it is computed (see `edgetl.evaluate`).
 """
 
@@ -19,8 +19,6 @@ from edgetl.errors import CorruptError
 _LISTED = 50
 """How many skipped samples and duplicates are kept by name; all of them are counted."""
 
-_CLASSES_SHOWN = 24
-_MATRIX_SHOWN = 12
 _T = TypeVar("_T")
 
 

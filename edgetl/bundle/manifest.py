@@ -116,7 +116,7 @@ def _checked_json(data: bytes) -> dict[str, Any]:
     blank = data[:start] + _NO_DIGEST.encode() + data[start + 64 :]
     if start < len(_DIGEST_KEY) or hashlib.sha256(blank).hexdigest().encode() != stated:
         raise CorruptError(
-            f"{MANIFEST} was changed after it was written: its digest does not match"
+            f"{MANIFEST} was changed after it was written: its digest is wrong"
         )
     content = json.loads(data)
     if not isinstance(content, dict):

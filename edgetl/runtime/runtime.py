@@ -48,7 +48,7 @@ class Runtime:
         return self.bundle.labels
 
     def warm_up(self) -> None:
-        """Build the engine's session and run it once, so that the first prediction is a fast one."""
+        """Build the engine's session and run it once, so that the first prediction is fast."""
         self.engine(np.zeros((1, *self.bundle.preprocess.shape), dtype=np.float32))
 
     @overload
