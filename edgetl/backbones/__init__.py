@@ -1,0 +1,1 @@
+"""Where backbones come from, one file per origin; `edgetl.backbone.load_backbone` chooses."""

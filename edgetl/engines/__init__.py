@@ -1,0 +1,57 @@
+"""Engines: what runs a backbone graph. Torch-free; `edgetl.engines.torch` is imported by name only.
+
+An engine knows its graph, and nothing about heads, labels or bundles.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgetl.engines.base import Engine, Purpose, available_cores
+from edgetl.engines.openvino import OpenVinoEngine
+from edgetl.engines.ort import OrtEngine
+from edgetl.engines.parity import check_parity, cosines
+from edgetl.targets import OnnxRuntime, OpenVino, Target
+
+__all__ = [
+    "Engine",
+    "OpenVinoEngine",
+    "OrtEngine",
+    "Purpose",
+    "available_cores",
+    "check_parity",
+    "cosines",
+    "open_engine",
+]
+
+
+def open_engine(
+    target: Target,
+    graph: Path | bytes,
+    *,
+    dim: int,
+    graph_fingerprint: str | None = None,
+    purpose: Purpose = "extract",
+) -> Engine:
+    """Make the engine that a target names.
+
+    Args:
+        target: Which engine, and how it runs.
+        graph: The ONNX feature graph, or its bytes.
+        dim: Length of one feature vector.
+        graph_fingerprint: The graph's fingerprint where it is known; its sha256 if None.
+        purpose: What to be fast at.
+
+    Raises:
+        MissingDependencyError: The engine's package or device is not there.
+        TypeError: The target runs no graph (torch: see `edgetl.engines.torch.TorchEngine`).
+    """
+    if isinstance(target, OnnxRuntime):
+        return OrtEngine(
+            graph, target=target, dim=dim, graph_fingerprint=graph_fingerprint, purpose=purpose
+        )
+    if isinstance(target, OpenVino):
+        return OpenVinoEngine(
+            graph, target=target, dim=dim, graph_fingerprint=graph_fingerprint, purpose=purpose
+        )
+    raise TypeError(f"{target} does not run ONNX graphs; use OnnxRuntime() or OpenVino()")

@@ -1,0 +1,161 @@
+"""The ONNX Runtime engine.
+
+It runs a feature graph file. It knows nothing about torch, or about where the graph came from.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl._extras import require
+from edgetl.engines.base import (
+    Purpose,
+    available_cores,
+    check_batch,
+    engine_fingerprint,
+    hash_graph,
+)
+from edgetl.errors import CorruptError, EdgetlError, MissingDependencyError
+from edgetl.targets import OnnxRuntime
+
+_SEVERITY_ERROR = 3  # ONNX Runtime's numbering: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+
+
+class OrtEngine:
+    """A feature graph run by ONNX Runtime.
+
+    On the CPU, extraction runs one single-threaded call per core, since a small graph split over
+    threads waits at the end of every layer; serving splits the one call over all cores.
+
+    Args:
+        graph: The ONNX file, or its bytes.
+        target: Provider and threads.
+        dim: Length of one feature vector.
+        graph_fingerprint: The graph's fingerprint where it is known; its sha256 if None.
+        purpose: What to be fast at.
+
+    Raises:
+        MissingDependencyError: onnxruntime, or the provider asked for, is not there.
+        CorruptError: The graph's file can't be read.
+    """
+
+    def __init__(
+        self,
+        graph: Path | bytes,
+        *,
+        target: OnnxRuntime | None = None,
+        dim: int,
+        graph_fingerprint: str | None = None,
+        purpose: Purpose = "extract",
+    ) -> None:
+        self.target = target or OnnxRuntime()
+        self.dim = dim
+        self.purpose = purpose
+        self._graph = graph
+        self._module = require(
+            "onnxruntime", extra="ort-gpu" if self.target.provider == "cuda" else "ort"
+        )
+        _check_provider(self._module, self.target.provider)
+        self.fingerprint = engine_fingerprint(
+            engine="onnxruntime",
+            version=self._module.__version__,
+            device=self.target.provider,
+            precision="fp32",
+            graph=graph_fingerprint or hash_graph(graph),
+        )
+        cores = available_cores()
+        on_cpu = self.target.provider == "cpu"
+        extracting = purpose == "extract" and on_cpu
+        self._threads = self.target.threads or (1 if extracting else cores)
+        self.concurrency = max(1, cores // self._threads) if extracting else 1
+        self.preferred_batch = (4 if on_cpu else 64) if purpose == "extract" else 1
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._input: tuple[str, tuple[int | None, ...]] = ("", ())
+
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute the features of a batch; see :class:`edgetl.engines.Engine`.
+
+        Raises:
+            CorruptError: The graph is no valid ONNX file, or not a feature graph of this `dim`.
+            EdgetlError: ONNX Runtime failed while running the graph.
+        """
+        session = self._session or self._load()
+        name, shape = self._input
+        batch = check_batch(batch, shape)
+        if len(batch) == 0:
+            return np.empty((0, self.dim), np.float32)
+        try:
+            (features,) = session.run(None, {name: batch})
+        except Exception as error:  # its exception classes share no base
+            raise EdgetlError(
+                f"onnxruntime failed on a batch of shape {batch.shape}: {_first_line(error)}"
+            ) from error
+        return np.asarray(features, np.float32)
+
+    def _load(self) -> Any:
+        with self._lock:
+            if self._session is None:
+                session = self._open()
+                self._input = _check_interface(session, self.dim)
+                self._session = session
+            return self._session
+
+    def _open(self) -> Any:
+        options = self._module.SessionOptions()
+        options.log_severity_level = _SEVERITY_ERROR
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        providers = ["CPUExecutionProvider"]
+        if self.target.provider == "cuda":
+            providers.insert(0, "CUDAExecutionProvider")
+        source = self._graph if isinstance(self._graph, bytes) else str(self._graph)
+        try:
+            session = self._module.InferenceSession(source, options, providers=providers)
+        except Exception as error:  # its exception classes share no base
+            raise CorruptError(
+                f"onnxruntime can't load the graph {_name(self._graph)}: {_first_line(error)}"
+            ) from error
+        if session.get_providers()[0] != providers[0]:  # it falls back to the CPU by itself
+            raise _no_cuda("onnxruntime found no usable CUDA device or libraries")
+        return session
+
+
+def _check_provider(module: Any, provider: str) -> None:
+    if provider == "cuda" and "CUDAExecutionProvider" not in module.get_available_providers():
+        raise _no_cuda("this onnxruntime is built without CUDA")
+
+
+def _no_cuda(reason: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"{reason}; on a machine with an NVIDIA GPU replace onnxruntime by: "
+        "pip uninstall onnxruntime && pip install 'edgetl[ort-gpu]'"
+    )
+
+
+def _check_interface(session: Any, dim: int) -> tuple[str, tuple[int | None, ...]]:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
+        raise CorruptError(
+            "not a feature graph: it must have one float32 input and one output, found inputs "
+            f"{[(item.name, item.type) for item in inputs]} and outputs "
+            f"{[item.name for item in outputs]}"
+        )
+    found = outputs[0].shape
+    if len(found) != 2 or (isinstance(found[1], int) and found[1] != dim):
+        raise CorruptError(f"the graph's output has shape {found}, expected (n, {dim})")
+    shape = tuple(item if isinstance(item, int) else None for item in inputs[0].shape[1:])
+    return inputs[0].name, shape
+
+
+def _name(graph: Path | bytes) -> str:
+    return f"of {len(graph)} bytes" if isinstance(graph, bytes) else str(graph)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

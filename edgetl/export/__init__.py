@@ -1,0 +1,1 @@
+"""The exporter: from a backbone to files that ship (workstation side)."""
