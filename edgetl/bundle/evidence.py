@@ -1,7 +1,7 @@
 """Evidence: what was measured about an adapted model, as plain data, JSON and a terminal table.
 
-It knows how evidence is kept and read back, on a device too, with the standard library alone; it does not
-know how any of it is computed (see `edgetl.evaluate`).
+It knows how evidence is kept and read back, with the standard library alone, on a device too; it
+does not know how any of it is computed (see `edgetl.evaluate`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class HeadRecord:
         kind: A key of `edgetl.heads.HEADS`.
         temperature: What the scores were divided by to calibrate the probabilities; 1 changes
             nothing.
-        candidates: One row per head that was tried, on the training part only: column name to value.
+        candidates: One row per head that was tried, on the training part only: column to value.
     """
 
     kind: str
@@ -125,8 +125,8 @@ class Evidence:
     """What was measured on the test part; every share is on the 0-1 scale.
 
     The JSON form has exactly these fields. A reader refuses a field it does not know rather than
-    dropping it, so a later version adds a field with a default (older readers then refuse, which the
-    manifest's format number announces) or puts what is not for all bundles into `extra`.
+    dropping it, so a later version either adds a field with a default and raises the manifest's
+    format number, or puts what it measured into `extra`, which every version keeps as it is.
 
     Args:
         labels: Class names, in the order of everything that is per class.
@@ -142,7 +142,7 @@ class Evidence:
         ece_uncalibrated: The same before temperature scaling, or None where there was none.
         log_loss: Mean negative log probability of the true class, in nats.
         brier: Mean squared distance of the probabilities from the truth, summed over classes (0-2).
-        mean_confidence: Mean probability of the predicted class; far from `accuracy` is miscalibrated.
+        mean_confidence: Mean probability of the predicted class; near `accuracy` if calibrated.
         per_class: One entry per label.
         confusion_counts: (true, predicted, count) for every count that is not zero, in order.
         baselines: ``"majority"``, ``"knn"``, ...
@@ -181,8 +181,8 @@ class Evidence:
         classes = len(self.labels)
         if len(set(self.labels)) != classes or len(self.per_class) != classes:
             raise ValueError(
-                f"need distinct labels and one score for each, got {len(set(self.labels))} distinct "
-                f"of {classes} labels and {len(self.per_class)} scores"
+                f"need distinct labels and a score for each, got {classes} labels, "
+                f"{len(set(self.labels))} of them distinct, and {len(self.per_class)} scores"
             )
         for name in ("accuracy", "macro_f1"):
             low, value, high = (getattr(self, name + end) for end in ("_low", "", "_high"))
@@ -201,7 +201,8 @@ class Evidence:
             total += count
         if total != self.n_test or self.n_test < 1 or self.n_train < 0:
             raise ValueError(
-                f"the confusion counts {total} samples, n_test is {self.n_test}, n_train {self.n_train}"
+                f"the confusion counts {total} samples, n_test is {self.n_test} and n_train "
+                f"{self.n_train}"
             )
 
     @functools.cached_property

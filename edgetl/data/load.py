@@ -1,0 +1,81 @@
+"""One entrance for every kind of data. It knows which reader takes what, not how they read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from edgetl.data.arrays import read_arrays
+from edgetl.data.dataset import Dataset
+from edgetl.data.folder import read_folder
+from edgetl.data.listing import Listing, remapped, to_dataset
+from edgetl.data.table import SUFFIXES, Columns, read_table
+from edgetl.errors import DataError
+
+Data: TypeAlias = str | Path | tuple[Any, Any] | Dataset
+"""A folder, a table, a pair (images, labels), or a dataset."""
+
+
+def load_dataset(
+    data: Data,
+    *,
+    labels: Sequence[str] | None = None,
+    path_column: str = "path",
+    label_column: str = "label",
+    split_column: str = "split",
+) -> Dataset:
+    """List labelled samples; no photo is opened.
+
+    ========================  ====================================================================
+    `data`                    is
+    ========================  ====================================================================
+    a folder                  class folders, or parts (train, test or val) of class folders
+    a .csv or .parquet file   one row per sample, with a path, a label and maybe a split
+    a pair (images, labels)   in memory; see `edgetl.data.arrays.read_arrays`
+    a `Dataset`               returned as it is, its classes matched to `labels` if given
+    ========================  ====================================================================
+
+    The parts become two: where there are train, val and test, val is trained on (heads are chosen
+    by cross-validation, which needs no part of its own); where there is no test, val is the test
+    part. A single part counts as no split. A class that has training samples and no test samples is
+    noted, one with test samples only is an error. Class names are compared as Unicode NFC and with
+    case, and sorted by code point (``"10"`` before ``"2"``).
+
+    Args:
+        data: See the table.
+        labels: Classes of an existing model: samples are numbered by them, in their order. None
+            takes the classes found, of which there must be two.
+        path_column: Column with the paths of a table's samples.
+        label_column: Column with their classes.
+        split_column: Column with ``train``, ``val`` or ``test``; not needed under its default name.
+
+    Raises:
+        DataError: There is nothing at the path, no sample in it, one class only, a class that is
+            not among `labels` or has no training samples, or a table with gaps.
+        TypeError: `data` is none of these.
+        ValueError: Images and labels of a pair do not fit.
+    """
+    if isinstance(data, Dataset):
+        return data if labels is None else remapped(data, labels)
+    return to_dataset(_listing(data, Columns(path_column, label_column, split_column)), labels)
+
+
+def _listing(data: Any, columns: Columns) -> Listing:
+    if isinstance(data, tuple) and len(data) == 2:
+        return read_arrays(*data)
+    if not isinstance(data, str | Path):
+        raise TypeError(
+            f"data is a {type(data).__name__}; expected a folder, a table, a pair (images, labels) "
+            "or a Dataset"
+        )
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return read_folder(path)
+    if not path.exists():
+        raise DataError(f"there is nothing at {path}")
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(
+            f"{path} is neither a folder nor a table; tables end in {', '.join(SUFFIXES)}"
+        )
+    return read_table(path, columns)

@@ -1,0 +1,65 @@
+"""The kNN baseline: how far one gets with the backbone's features and no training at all.
+
+It knows feature rows and class indices, nothing about images.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CHUNK = 1024
+"""Test rows at a time, so that memory is bounded by 1024 x training samples."""
+
+
+def knn_predictions(
+    train_features: NDArray[np.float32],
+    train_targets: NDArray[np.int64],
+    test_features: NDArray[np.float32],
+    *,
+    k: int = 5,
+) -> NDArray[np.int64]:
+    """Classes by a vote of the nearest training samples in cosine similarity.
+
+    Each of the `k` neighbours votes with one plus a small weight that falls with its rank, so that
+    a tie goes to the class with the nearer neighbours.
+
+    Args:
+        train_features: (m, dim).
+        train_targets: (m,) class indices.
+        test_features: (n, dim).
+        k: Neighbours asked; at most m are.
+
+    Returns:
+        (n,) class indices.
+
+    Raises:
+        ValueError: Shapes that do not fit, or no training sample.
+    """
+    m, n = len(train_features), len(test_features)
+    if m < 1 or len(train_targets) != m or train_features.shape[1:] != test_features.shape[1:]:
+        raise ValueError(
+            f"features {train_features.shape} with {len(train_targets)} targets do not fit "
+            f"features {test_features.shape}"
+        )
+    k = min(k, m)
+    votes = 1 + np.arange(k, 0, -1) / (k * (k + 1) * 2)
+    reference = _unit(train_features).T
+    predictions = np.empty(n, dtype=np.int64)
+    for start in range(0, n, _CHUNK):
+        similarity = _unit(test_features[start : start + _CHUNK]) @ reference
+        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(similarity, nearest, axis=1), axis=1, kind="stable")
+        classes = train_targets[np.take_along_axis(nearest, order, axis=1)]
+        scores = np.zeros((len(classes), int(train_targets.max()) + 1))
+        np.add.at(scores, (np.arange(len(classes))[:, None], classes), votes)
+        predictions[start : start + _CHUNK] = scores.argmax(axis=1)
+    return predictions
+
+
+def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length 1; a row of zeros stays as it is."""
+    rows = features.astype(np.float32, copy=False)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = rows / np.where(length > 0, length, np.float32(1))
+    return unit
