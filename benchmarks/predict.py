@@ -1,0 +1,112 @@
+"""The device runtime: cold start, resident memory, and what a call costs over the bare engine.
+
+The peer is a bare onnxruntime session fed with a ready tensor, plus the decoding of the same JPEG.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from measure import ASSETS, Bar, finish, interleaved, machine, parser
+
+import edgetl
+from edgetl.decode import read_image
+
+COLD = """
+import json, sys
+import edgetl
+answer = edgetl.load(sys.argv[1]).predict(sys.argv[2])
+print(json.dumps({"label": answer.label}), flush=True)
+sys.stdin.readline()
+status = open("/proc/self/status").read()
+resident = int(status.split("VmRSS:")[1].split()[0]) / 1024
+peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
+heavy = [n for n in ("torch", "timm", "onnx", "sklearn", "lance", "pyarrow") if n in sys.modules]
+print(json.dumps({"resident_mb": resident, "peak_mb": peak, "heavy": heavy}))
+"""
+
+
+def cold_start(bundle: Path, photo: Path) -> tuple[float, dict]:
+    """Seconds from starting the process to its first answer, and what it holds then."""
+    command = [sys.executable, "-c", COLD, str(bundle), str(photo)]
+    with tempfile.TemporaryDirectory() as empty:
+        start = time.perf_counter()
+        with subprocess.Popen(
+            command, cwd=empty, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            process.stdout.readline()
+            seconds = time.perf_counter() - start
+            rest, _ = process.communicate("\n")
+    return seconds, json.loads(rest)
+
+
+def main() -> int:
+    arguments = parser(__doc__).parse_args()
+    flowers = ASSETS / "data" / "flower_photos"
+    photos = sorted((flowers / "test").glob("*/*.jpg"))
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "flowers.edgetl"
+        edgetl.adapt(
+            flowers,
+            backbone="mobilenetv2_100",
+            weights=ASSETS / "weights" / "mobilenetv2_100.safetensors",
+            output=path,
+        )
+        starts = [cold_start(path, photos[i]) for i in range(11)]
+        runtime = edgetl.load(path)
+        session = onnxruntime.InferenceSession(
+            path / "backbone.onnx", providers=["CPUExecutionProvider"]
+        )
+        name = session.get_inputs()[0].name
+        images = [photo.read_bytes() for photo in photos[:: len(photos) // 25]]
+        preprocess = runtime.bundle.preprocess
+        decode, bare, call = [], [], []
+        for data in images:
+            tensor = preprocess.apply(read_image(data, preprocess=preprocess))[None]
+            seconds = interleaved(
+                {
+                    "decode": lambda data=data: read_image(data, preprocess=preprocess),
+                    "bare": lambda tensor=tensor: session.run(None, {name: tensor}),
+                    "call": lambda data=data: runtime.predict(data),
+                },
+                21,
+            )
+            decode.append(seconds["decode"])
+            bare.append(seconds["bare"])
+            call.append(seconds["call"])
+    overhead = statistics.median(
+        c / (d + b) - 1 for c, d, b in zip(call, decode, bare, strict=True)
+    )
+    figures = {
+        "machine": machine("onnxruntime", "numpy"),
+        "cold_start_s": statistics.median(seconds for seconds, _ in starts),
+        "resident_mb": statistics.median(memory["resident_mb"] for _, memory in starts),
+        "peak_mb": statistics.median(memory["peak_mb"] for _, memory in starts),
+        "heavy_modules": starts[0][1]["heavy"],
+        "decode_ms": 1e3 * float(np.median(decode)),
+        "bare_session_ms": 1e3 * float(np.median(bare)),
+        "predict_ms": 1e3 * float(np.median(call)),
+        "overhead": overhead,
+    }
+    if not arguments.json:
+        for key, value in figures.items():
+            print(f"{key:18} {value:.4g}" if isinstance(value, float) else f"{key:18} {value}")
+    bars = [
+        Bar("process start to first prediction, seconds", figures["cold_start_s"], "<=", 0.6),
+        Bar("resident memory, MB", figures["resident_mb"], "<=", 170),
+        Bar("heavy modules imported", len(figures["heavy_modules"]), "<=", 0),
+        Bar("overhead of a call over bare session plus decode", overhead, "<=", 0.05),
+    ]
+    return finish(figures, bars, as_json=arguments.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""``edgetl evaluate``: a bundle measured on labelled photos."""
+
+from __future__ import annotations
+
+import argparse
+
+from edgetl.cli.arguments import (
+    Verbs,
+    add_engine,
+    add_extraction,
+    add_verb,
+    obey_offline,
+    serving_target_of,
+)
+from edgetl.cli.result import extract_options, print_evidence
+
+
+def add_parser(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    parser = add_verb(verbs, "evaluate", run, "Measure a bundle on labelled photos.")
+    parser.add_argument("bundle", help="the bundle's folder")
+    parser.add_argument(
+        "data", help="as for adapt; of data with train/ and test/, the test part is used"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    add_engine(parser, torch=False)
+    add_extraction(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, and print the evidence."""
+    target = serving_target_of(arguments)
+    obey_offline(arguments)
+    from edgetl._adapt import AdaptOptions, evaluate_bundle
+
+    options = AdaptOptions(
+        seed=arguments.seed, cache=not arguments.no_cache, extract=extract_options(arguments)
+    )
+    evidence = evaluate_bundle(arguments.bundle, arguments.data, target=target, options=options)
+    print_evidence(evidence, as_json=arguments.json, more={"bundle": arguments.bundle})
+    return 0

@@ -1,0 +1,66 @@
+"""How the verbs that measure show their result: a table, or flat JSON; and the skipped files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgetl.bundle import Evidence
+    from edgetl.features import ExtractOptions
+
+
+def extract_options(arguments: argparse.Namespace) -> ExtractOptions:
+    """The options of extraction as given on the command line."""
+    from edgetl.features import ExtractOptions
+
+    return ExtractOptions(
+        batch_size=arguments.batch_size,
+        workers=arguments.workers,
+        progress=not arguments.quiet,
+        strict=arguments.strict,
+    )
+
+
+def print_evidence(evidence: Evidence, *, as_json: bool, more: Mapping[str, Any]) -> None:
+    """Print evidence on stdout, and what was skipped or is odd about the data on stderr."""
+    run = evidence.run
+    for name, reason in run.skipped:
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    if run.n_skipped:
+        print(f"skipped {run.n_skipped} samples in all", file=sys.stderr)
+    for train, test in run.duplicates:
+        print(f"the same content in training and test part: {train} = {test}", file=sys.stderr)
+    for note in run.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({**summary(evidence), **more}, indent=2, ensure_ascii=False))
+    else:
+        print(evidence)
+        print("\n".join(f"{key}: {value}" for key, value in more.items()))
+
+
+def summary(evidence: Evidence) -> dict[str, Any]:
+    """The figures a script asks for first, flat, with the whole evidence beside them."""
+    run = evidence.run
+    return {
+        "accuracy": evidence.accuracy,
+        "accuracy_low": evidence.accuracy_low,
+        "accuracy_high": evidence.accuracy_high,
+        "macro_f1": evidence.macro_f1,
+        "ece": evidence.ece,
+        "n_train": evidence.n_train,
+        "n_test": evidence.n_test,
+        "classes": list(evidence.labels),
+        "head": evidence.head.kind,
+        "seconds": run.seconds,
+        "images_per_second": run.images_per_second,
+        "cache_hits": run.cache_hits,
+        "cache_misses": run.cache_misses,
+        "skipped": [{"name": name, "reason": reason} for name, reason in run.skipped],
+        "n_skipped": run.n_skipped,
+        "evidence": evidence.to_json(),
+    }

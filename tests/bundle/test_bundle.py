@@ -1,0 +1,217 @@
+"""Bundles: written whole or not at all, and proved whole when opened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from edgetl.bundle import MANIFEST, Bundle, Manifest
+from edgetl.bundle.directory import replaced_directory
+from edgetl.bundle.stamp import metadata_suffix
+from edgetl.errors import CorruptError
+from edgetl.heads import RidgeHead
+from edgetl.preprocess import Preprocess
+
+LABELS = ("daisy", "tulip", "gänse blümchen")
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 16)).astype(np.float32)
+    targets = np.arange(60) % 3
+    features[np.arange(60), targets] += 3
+    graph = tmp_path / "graph.onnx"
+    graph.write_bytes(b"\x08\x08" + bytes(rng.integers(0, 256, 3000, dtype=np.uint8)))
+    manifest = Manifest(
+        labels=LABELS,
+        preprocess=Preprocess(size=32, resize=40),
+        backbone="tiny",
+        dim=16,
+        graph="backbone.onnx",
+        graph_fingerprint="f" * 64,
+        head="ridge",
+        provenance={"data": "nowhere", "n": 60},
+    )
+    return Bundle(manifest, RidgeHead().fit(features, targets), graph)
+
+
+@pytest.fixture
+def saved(bundle, tmp_path):
+    return bundle.save(tmp_path / "three.edgetl")
+
+
+def test_round_trip(saved):
+    opened = Bundle.load(saved.path)
+    assert opened.manifest == saved.manifest
+    assert opened.labels == LABELS
+    assert opened.graph_path == saved.path / "backbone.onnx"
+    assert {file.name for file in saved.path.iterdir()} == {
+        "manifest.json",
+        "backbone.onnx",
+        "head.safetensors",
+    }
+    assert opened.size == sum(file.stat().st_size for file in saved.path.iterdir())
+    probe = np.random.default_rng(1).normal(size=(5, 16)).astype(np.float32)
+    np.testing.assert_array_equal(opened.head.predict_proba(probe), saved.head.predict_proba(probe))
+
+
+def test_the_same_content_gives_the_same_bytes(bundle, tmp_path):
+    one, two = bundle.save(tmp_path / "one.edgetl"), bundle.save(tmp_path / "two.edgetl")
+    for file in one.path.iterdir():
+        assert file.read_bytes() == (two.path / file.name).read_bytes()
+
+
+def test_a_saved_bundle_can_be_saved_again_unchanged(saved, tmp_path):
+    again = Bundle.load(saved.path).save(tmp_path / "again.edgetl")
+    assert again.manifest == saved.manifest
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "backbone.onnx", "head.safetensors"])
+def test_one_flipped_byte_anywhere_is_refused(saved, name):
+    file = saved.path / name
+    whole = file.read_bytes()
+    step = max(1, len(whole) // 400)
+    for position in [*range(0, len(whole), step), len(whole) - 1]:
+        for bit in (1, 0x20, 0x80):
+            changed = bytearray(whole)
+            changed[position] ^= bit
+            file.write_bytes(changed)
+            with pytest.raises(CorruptError, match=name):
+                Bundle.load(saved.path)
+    file.write_bytes(whole)
+    Bundle.load(saved.path)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "backbone.onnx", "head.safetensors"])
+@pytest.mark.parametrize("change", ["shorter", "longer", "empty"])
+def test_a_changed_length_is_refused(saved, name, change):
+    file = saved.path / name
+    whole = file.read_bytes()
+    file.write_bytes({"shorter": whole[:-1], "longer": whole + b" ", "empty": b""}[change])
+    with pytest.raises(CorruptError):
+        Bundle.load(saved.path)
+
+
+def test_a_missing_file_is_named(saved):
+    (saved.path / "head.safetensors").unlink()
+    with pytest.raises(CorruptError, match=r"head\.safetensors is missing"):
+        Bundle.load(saved.path)
+
+
+def test_a_file_that_is_not_listed_changes_nothing(saved):
+    (saved.path / ".DS_Store").write_bytes(b"junk")
+    assert Bundle.load(saved.path).labels == LABELS
+
+
+def test_no_bundle(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not a bundle"):
+        Bundle.load(tmp_path)
+
+
+def rewritten(manifest: Manifest, change) -> bytes:
+    """The manifest with its JSON changed by someone who also mends the digest."""
+    import hashlib
+
+    content = json.loads(manifest.to_bytes())
+    change(content)
+    content["digest"] = "0" * 64
+    data = json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
+    return data.replace(b"0" * 64, hashlib.sha256(data).hexdigest().encode(), 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(format=2), "format 2"),
+        (lambda c: c.update(format=None), "format None"),
+        (lambda c: c.pop("labels"), "labels"),
+        (lambda c: c.update(labels=["a", "a", "b"]), "distinct labels"),
+        (lambda c: c["backbone"].update(graph="../../etc/passwd"), "no hash"),
+        (lambda c: c["files"].update({"../out": {"sha256": "", "size": 0}}), "plain name"),
+        (lambda c: c["preprocess"].update(size=0), "size"),
+        (lambda c: c["preprocess"].update(surprise=1), "surprise"),
+        (lambda c: c.update(backbone=[]), "not a valid manifest"),
+        (lambda c: c.update(head={"kind": "softmax"}), "arrays"),
+    ],
+)
+def test_a_hostile_manifest_is_refused(saved, change, message):
+    (saved.path / MANIFEST).write_bytes(rewritten(saved.manifest, change))
+    with pytest.raises(CorruptError, match=message):
+        Bundle.load(saved.path)
+
+
+def test_labels_must_fit_the_head(saved):
+    data = rewritten(saved.manifest, lambda c: c.update(labels=["a", "b"]))
+    (saved.path / MANIFEST).write_bytes(data)
+    with pytest.raises(CorruptError, match="3 classes"):
+        Bundle.load(saved.path)
+
+
+def test_saving_replaces_a_bundle_but_nothing_else(saved, bundle, tmp_path):
+    (saved.path / "leftover").write_text("old")
+    bundle.save(saved.path)
+    assert not (saved.path / "leftover").exists()
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "precious.jpg").write_bytes(b"1")
+    with pytest.raises(FileExistsError, match="not a bundle"):
+        bundle.save(folder)
+    assert (folder / "precious.jpg").read_bytes() == b"1"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_failed_write_leaves_the_old_content(tmp_path):
+    target = tmp_path / "t"
+    with replaced_directory(target) as folder:
+        (folder / "a").write_text("old")
+    with pytest.raises(RuntimeError), replaced_directory(target) as folder:
+        (folder / "a").write_text("new")
+        raise RuntimeError
+    assert (target / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is not there")
+def test_killed_while_saving_over_and_over(tmp_path):
+    """At whatever moment the writer dies, the folder holds one whole generation."""
+    target = tmp_path / "t"
+    code = f"""
+from pathlib import Path
+from edgetl.bundle.directory import replaced_directory
+generation = 0
+while True:
+    with replaced_directory(Path({str(target)!r})) as folder:
+        for name in "abc":
+            (folder / name).write_text(str(generation))
+    generation += 1
+    if generation == 3:
+        print("running", flush=True)
+"""
+    for delay in np.random.default_rng(0).uniform(0, 0.05, size=12):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        )
+        with process:
+            assert process.stdout.readline() == "running\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=delay)
+            process.send_signal(signal.SIGKILL)
+        assert len({(target / name).read_text() for name in "abc"}) == 1
+
+
+def test_onnx_reads_the_stamped_metadata(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    shape = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy"]
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", shape[:1], shape[1:]))
+    model.metadata_props.add(key="kept", value="yes")
+    values = {"edgetl.labels": json.dumps(LABELS), "long": "x" * 70000, "empty": ""}
+    data = model.SerializeToString() + metadata_suffix(values)
+    read = onnx.load_model_from_string(data)
+    onnx.checker.check_model(read)
+    assert {p.key: p.value for p in read.metadata_props} == {"kept": "yes", **values}
