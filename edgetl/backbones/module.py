@@ -22,7 +22,7 @@ from edgetl.errors import WeightsError
 from edgetl.preprocess import Preprocess
 
 OPSET = 18
-"""The ONNX operator set of exported graphs; ONNX Runtime reads it since 1.14, TensorRT since 8.6."""
+"""The ONNX operator set of exported graphs: ONNX Runtime since 1.14, TensorRT since 8.6."""
 
 _MAX_BYTES = 2**31 - 2**24  # a protobuf message, and so an ONNX file, ends at 2 GiB
 
@@ -53,7 +53,7 @@ class ModuleBackbone:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """The sha256 of the architecture, of every tensor with its name and type, and `preprocess`."""
+        """The sha256 of the architecture, every tensor with its name and type, and `preprocess`."""
         digest = hashlib.sha256(f"{self.architecture}\n{self.preprocess.fingerprint}\n".encode())
         for name, tensor in sorted(self.module.state_dict().items()):
             if name.endswith("num_batches_tracked"):  # counts training steps; no feature sees it

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgetl.errors import CorruptError
 
 Purpose: TypeAlias = Literal["extract", "serve"]
-"""``"extract"``: most images per second over many batches; ``"serve"``: each single call soonest."""
+"""``"extract"``: most images per second over many batches; ``"serve"``: each call soonest."""
 
 
 class Engine(Protocol):
