@@ -1,4 +1,4 @@
-"""Adapted accuracy against the common way: torch's own features and scikit-learn's LogisticRegressionCV.
+"""Adapted accuracy against the common way: torch's features and LogisticRegressionCV.
 
 Both sides see the same photos and the same split. The features of both are also compared photo by
 photo.

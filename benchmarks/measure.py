@@ -30,6 +30,7 @@ class Bar:
 
     @property
     def holds(self) -> bool:
+        """Whether the claim holds."""
         if self.relation == "<=":
             return self.value <= self.limit
         return self.value >= self.limit
@@ -42,7 +43,7 @@ class Bar:
 def interleaved(contestants: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median seconds of each contestant, run in turns so that noise meets all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for name, call in contestants.items():
+    for call in contestants.values():
         call()  # warm
     for _ in range(repeats):
         for name, call in contestants.items():

@@ -29,7 +29,7 @@ from edgetl.engines import Engine, OrtEngine, check_parity, open_engine
 from edgetl.errors import DataError
 from edgetl.evaluate import evaluate_head, knn_predictions
 from edgetl.export.graph import FeatureGraph, feature_graph
-from edgetl.features import ExtractOptions, Extraction, FeatureStore, extract, feature_key
+from edgetl.features import Extraction, ExtractOptions, FeatureStore, extract, feature_key
 from edgetl.heads import Head, Selection, select_head
 from edgetl.preprocess import Preprocess
 from edgetl.targets import OnnxRuntime, OpenVino, Target, Torch
@@ -74,8 +74,9 @@ def adapt(
 ) -> Bundle:
     """Adapt a pretrained network to labelled samples.
 
-    The backbone becomes an ONNX graph; the graph's features of all samples are computed, or found in
-    the cache; a head is chosen and fitted on the training part alone, and measured on the test part.
+    The backbone becomes an ONNX graph; the graph's features of all samples are computed, or found
+    in the cache; a head is chosen and fitted on the training part alone, and measured on the test
+    part.
 
     Args:
         data: A folder of class folders (or of train/ and test/ with those), a CSV or Parquet table,

@@ -1,8 +1,8 @@
 """Adds metadata to an ONNX file without the onnx package.
 
 Fields may follow a serialized protobuf message, and repeated fields then join (Protocol Buffers,
-"Encoding"). ``metadata_props`` is field 14 of ONNX's ``ModelProto``; an entry has a key (field 1) and
-a value (field 2). It knows nothing about graphs.
+"Encoding"). ``metadata_props`` is field 14 of ONNX's ``ModelProto``; an entry has a key (field 1)
+and a value (field 2). It knows nothing about graphs.
 """
 
 from __future__ import annotations

@@ -10,9 +10,7 @@ from edgetl.cli.arguments import Verbs, add_verb
 
 def add_parser(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    parser = add_verb(
-        verbs, "inspect", run, "Show what a bundle holds; check that it is whole."
-    )
+    parser = add_verb(verbs, "inspect", run, "Show what a bundle holds; check that it is whole.")
     parser.add_argument("bundle", help="the bundle's folder")
 
 

@@ -178,10 +178,10 @@ def brier_score(probabilities: FloatArray, targets: IntArray) -> float:
 def tempered(probabilities: FloatArray, temperature: float) -> FloatArray:
     """Softmax probabilities at another temperature: ``softmax(z)`` to ``softmax(z / temperature)``.
 
-    Needs no scores, since ``softmax(z / t)`` is proportional to ``softmax(z) ** (1 / t)``.
+    Needs no scores, since ``softmax(z / t)`` is proportional to ``softmax(z) ** (1 / t)``. No
+    probability may be zero.
     """
-    with np.errstate(divide="ignore"):
-        scores = np.log(probabilities) / temperature
+    scores = np.log(probabilities) / temperature
     powers: FloatArray = np.exp(scores - scores.max(axis=1, keepdims=True))
     powers /= powers.sum(axis=1, keepdims=True)
     return powers

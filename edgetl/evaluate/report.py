@@ -111,8 +111,8 @@ def _checked(
             f"row {worst} of the probabilities adds up to {total[worst]}, and their minimum is "
             f"{chances.min()}; pass probabilities, not scores"
         )
-    chances = chances / total[:, None]
-    return chances
+    normalised: NDArray[np.float64] = chances / total[:, None]
+    return normalised
 
 
 def _ece(chances: NDArray[np.float64], targets: NDArray[np.int64]) -> float:
@@ -124,8 +124,11 @@ def _ece(chances: NDArray[np.float64], targets: NDArray[np.int64]) -> float:
 def _ece_before(
     chances: NDArray[np.float64], targets: NDArray[np.int64], temperature: float
 ) -> float | None:
-    """The error without temperature scaling, or None if there was none."""
-    if temperature == 1.0:
+    """The error without temperature scaling; None if there was none, or if it can't be told.
+
+    Undoing the temperature needs every probability, and one too small for a float is lost.
+    """
+    if temperature == 1.0 or chances.min() < np.finfo(np.float64).tiny:
         return None
     return _ece(metrics.tempered(chances, 1 / temperature), targets)
 
