@@ -1,0 +1,348 @@
+"""Rows of (content digest, feature, checksum) in a Lance dataset that is only appended to.
+
+Lance commits by renaming a manifest into place: whatever kills the process, a reader sees the rows
+of whole commits and nothing else. What Lance does not notice is a byte that changes later, so each
+row has a CRC-32 over digest and feature. Damage is set aside here and reported; it is never raised
+to the reader. This module knows nothing about keys, paths or engines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+import zlib
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl._extras import require
+from edgetl.features.content import DIGEST_BYTES
+
+if TYPE_CHECKING:
+    from edgetl.features.key import Dtype
+
+_logger = logging.getLogger(__name__)
+
+_CHUNK_ROWS = 4096  # rows in memory at once while reading: 21 MB at 1,280 dimensions of float32
+_DENSE = 4  # a range is scanned, not picked from, if at least every fourth row of it is wanted
+_APPEND_ATTEMPTS = 10
+_COLUMNS = ["digest", "feature", "check"]
+
+Digests: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+class LanceTable:
+    """An append-only table of features in one Lance dataset.
+
+    Not safe for several threads at once; several processes may use one dataset.
+
+    Args:
+        path: The dataset's folder; made by the first `append`.
+        dim: Number of features of a sample.
+        dtype: What features are stored as.
+
+    Raises:
+        MissingDependencyError: The package ``lance`` is not installed.
+    """
+
+    def __init__(self, path: Path, dim: int, dtype: Dtype) -> None:
+        self.path = path
+        self.dim = dim
+        self.dtype = np.dtype(dtype)
+        self._lance = require("lance", extra="train")
+        self._arrow = require("pyarrow", extra="train")
+        self._dataset: Any = None
+        self.unreadable: list[int] = []
+        """Numbers of the fragments that could not be read when the table was last loaded."""
+
+    def load(self) -> Digests:
+        """Read the digests of the newest version, past whatever is damaged.
+
+        Returns:
+            (n, 32) uint8 in the order of the rows, and (n,) int64: what `read` calls each row
+            (unreadable rows leave gaps).
+        """
+        self._dataset = self._open()
+        self.unreadable = []
+        if self._dataset is None:
+            return np.empty((0, DIGEST_BYTES), np.uint8), np.empty(0, np.int64)
+        try:
+            digests = self._digests_of(self._dataset)
+            return digests, np.arange(len(digests), dtype=np.int64)
+        except BaseException as error:
+            _raise_unless_damage(error)
+        return self._load_by_fragment()
+
+    def is_current(self) -> bool:
+        """Whether the version last loaded is still the newest."""
+        if self._dataset is None:
+            return not self._exists()
+        try:
+            return bool(self._dataset.latest_version == self._dataset.version)
+        except BaseException as error:
+            _raise_unless_damage(error)
+            return False
+
+    def read(
+        self, numbers: NDArray[np.int64], digests: NDArray[np.uint8], out: NDArray[np.float32]
+    ) -> NDArray[np.bool_]:
+        """Read rows of the version last loaded.
+
+        Args:
+            numbers: (n,) row numbers, ascending.
+            digests: (n, 32) uint8: what the rows' digests must be.
+            out: (n, dim) float32, where the features go.
+
+        Returns:
+            (n,): which rows are whole; the others are damaged, and their `out` means nothing.
+        """
+        whole = np.zeros(len(numbers), dtype=np.bool_)
+        for start in range(0, len(numbers), _CHUNK_ROWS):
+            part = slice(start, start + _CHUNK_ROWS)
+            try:
+                features, checks = self._fetch(numbers[part])
+            except BaseException as error:
+                _raise_unless_damage(error)
+                _logger.warning("rows of %s can't be read: %s", self.path, _first_line(error))
+                continue
+            if len(features) == len(numbers[part]):
+                whole[part] = row_checks(digests[part], features) == checks
+                out[part] = features
+        return whole
+
+    def append(self, digests: NDArray[np.uint8], features: NDArray[Any], about: str) -> None:
+        """Commit rows.
+
+        Args:
+            digests: (n, 32) uint8.
+            features: (n, dim) of the table's dtype.
+            about: Kept as metadata when this makes the dataset.
+        """
+        table = self._arrow.Table.from_arrays(
+            [
+                self._arrow.FixedSizeBinaryArray.from_buffers(
+                    self._arrow.binary(DIGEST_BYTES),
+                    len(digests),
+                    [None, self._arrow.py_buffer(np.ascontiguousarray(digests))],
+                ),
+                self._arrow.FixedSizeListArray.from_arrays(
+                    self._arrow.array(features.reshape(-1)), type=self._schema(about)[1].type
+                ),
+                self._arrow.array(row_checks(digests, features)),
+            ],
+            schema=self._schema(about),
+        )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(_APPEND_ATTEMPTS):
+            try:
+                # Another process may make or remove the dataset between the question and the write.
+                mode = "append" if self._exists() else "create"
+                self._lance.write_dataset(table, str(self.path), mode=mode)
+                return
+            except OSError as error:
+                if attempt + 1 == _APPEND_ATTEMPTS or isinstance(error, PermissionError):
+                    raise
+                _logger.info("appending to %s again: %s", self.path, _first_line(error))
+                time.sleep(random.uniform(0, 0.02 * 2**attempt))
+            except BaseException as error:
+                _raise_unless_damage(error)
+                if attempt + 1 == _APPEND_ATTEMPTS:
+                    raise
+                self._open()  # sets a damaged manifest aside
+
+    def drop_fragments(self, numbers: list[int]) -> None:
+        """Commit a version without some fragments, given by their numbers."""
+        dataset = self._open()
+        if dataset is None or not numbers:
+            return
+        self._lance.LanceDataset.commit(
+            str(self.path),
+            self._lance.LanceOperation.Delete([], numbers, "damaged"),
+            read_version=dataset.version,
+        )
+
+    def fragments(self) -> int:
+        """Number of fragments of the version last loaded."""
+        return 0 if self._dataset is None else len(self._dataset.get_fragments())
+
+    def compact(self, target_rows: int) -> None:
+        """Merge neighbouring fragments of fewer than `target_rows` rows; safe beside writers."""
+        if (dataset := self._open()) is not None:
+            dataset.optimize.compact_files(target_rows_per_fragment=target_rows)
+
+    def clean(self) -> None:
+        """Delete the files of all older versions; only for the only user of the dataset."""
+        if (dataset := self._open()) is not None:
+            dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
+
+    def damaged(self) -> dict[int, int]:
+        """Read all of the version last loaded and check it.
+
+        Returns:
+            The fragments with damage: the number of rows lost in each, by its number.
+        """
+        found = {}
+        for fragment in [] if self._dataset is None else self._dataset.get_fragments():
+            whole = sum(len(digests) for digests, _ in self._whole_rows(fragment))
+            if lost := fragment.count_rows() - whole:
+                found[fragment.fragment_id] = lost
+        return found
+
+    def salvage(self, numbers: list[int], about: str) -> None:
+        """Append the whole rows of some fragments again, then drop those fragments.
+
+        Killed in between, the table has rows twice, which does no harm.
+        """
+        for fragment in [] if self._dataset is None else self._dataset.get_fragments():
+            if fragment.fragment_id in numbers:
+                for digests, features in self._whole_rows(fragment):
+                    self.append(digests, features, about)
+        self.drop_fragments(numbers)
+
+    def _whole_rows(self, fragment: Any) -> Iterator[tuple[NDArray[np.uint8], NDArray[Any]]]:
+        """The digests and features of a fragment that pass their check, in chunks."""
+        batches = iter(fragment.to_batches(columns=_COLUMNS, batch_size=_CHUNK_ROWS))
+        while True:
+            try:
+                if (batch := next(batches, None)) is None:
+                    return
+                digests = self._binary(batch.column("digest"))
+                features = self._matrix(batch.column("feature"))
+                whole = row_checks(digests, features) == batch.column("check").to_numpy()
+            except BaseException as error:
+                _raise_unless_damage(error)
+                return
+            yield digests[whole], features[whole]
+
+    def _fetch(self, numbers: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.uint32]]:
+        """Features and checks of ascending rows."""
+        first, span = int(numbers[0]), int(numbers[-1] - numbers[0]) + 1
+        columns = _COLUMNS[1:]
+        if span > _DENSE * len(numbers):
+            table = self._dataset.take(numbers.tolist(), columns=columns)
+            return self._matrix(table["feature"]), table["check"].to_numpy()
+        table = self._dataset.scanner(columns=columns, offset=first, limit=span).to_table()
+        features, checks = self._matrix(table["feature"]), table["check"].to_numpy()
+        if span == len(numbers):
+            return features, checks
+        return features[numbers - first], checks[numbers - first]
+
+    def _load_by_fragment(self) -> Digests:
+        """The digests of the fragments that can be read."""
+        digests, numbers, start = [], [], 0
+        for fragment in self._dataset.get_fragments():
+            rows = fragment.count_rows()
+            try:
+                found = self._digests_of(fragment)
+                digests.append(found)
+                numbers.append(np.arange(start, start + len(found), dtype=np.int64))
+            except BaseException as error:
+                _raise_unless_damage(error)
+                self.unreadable.append(fragment.fragment_id)
+                _logger.warning(
+                    "%d rows of %s can't be read: %s", rows, self.path, _first_line(error)
+                )
+            start += rows
+        no_digest, no_number = np.empty((0, DIGEST_BYTES), np.uint8), np.empty(0, np.int64)
+        return np.concatenate([no_digest, *digests]), np.concatenate([no_number, *numbers])
+
+    def _digests_of(self, source: Any) -> NDArray[np.uint8]:
+        return self._binary(source.to_table(columns=["digest"])["digest"])
+
+    def _binary(self, column: Any) -> NDArray[np.uint8]:
+        """(n, 32) uint8 from an Arrow column of fixed-size binary."""
+        parts = [np.empty((0, DIGEST_BYTES), np.uint8)]
+        for chunk in getattr(column, "chunks", [column]):
+            data = np.frombuffer(chunk.buffers()[1], np.uint8).reshape(-1, DIGEST_BYTES)
+            parts.append(data[chunk.offset : chunk.offset + len(chunk)])
+        return np.concatenate(parts)
+
+    def _matrix(self, column: Any) -> NDArray[Any]:
+        """(n, dim) from an Arrow column of fixed-size lists; without a copy if in one piece."""
+        parts = [
+            chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, self.dim)
+            for chunk in getattr(column, "chunks", [column])
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _schema(self, about: str) -> Any:
+        arrow = self._arrow
+        value = arrow.from_numpy_dtype(self.dtype)
+        return arrow.schema(
+            [
+                arrow.field("digest", arrow.binary(DIGEST_BYTES), False),
+                arrow.field("feature", arrow.list_(value, self.dim), False),
+                arrow.field("check", arrow.uint32(), False),
+            ],
+            metadata={"about": about},
+        )
+
+    def _fits(self, schema: Any) -> bool:
+        """Whether columns are ours, as far as they matter (Lance changes the nullability)."""
+        if schema.names != _COLUMNS:
+            return False
+        digest, feature, check = schema.types
+        return bool(
+            digest == self._arrow.binary(DIGEST_BYTES)
+            and self._arrow.types.is_fixed_size_list(feature)
+            and feature.list_size == self.dim
+            and feature.value_type == self._arrow.from_numpy_dtype(self.dtype)
+            and check == self._arrow.uint32()
+        )
+
+    def _exists(self) -> bool:
+        return any(self.path.glob("_versions/*.manifest"))
+
+    def _open(self) -> Any:
+        """The newest version whose manifest makes sense; None if there is none."""
+        while self._exists():
+            newest = max(self.path.glob("_versions/*.manifest"), key=_version)
+            try:
+                dataset = self._lance.dataset(str(self.path))
+                if self._fits(dataset.schema):
+                    return dataset
+                reason = f"its columns are {dataset.schema.names}, {dataset.schema.types}"
+            except BaseException as error:
+                _raise_unless_damage(error)
+                newest.read_bytes()  # what the system does not let us read is not damaged
+                reason = _first_line(error)
+            _logger.warning("%s is damaged and set aside: %s", newest, reason)
+            aside = self.path / "_damaged"
+            aside.mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                newest.replace(aside / newest.name)
+        return None
+
+
+def row_checks(digests: NDArray[np.uint8], features: NDArray[Any]) -> NDArray[np.uint32]:
+    """CRC-32 of each row's digest followed by its feature."""
+    crc = zlib.crc32
+    return np.fromiter(
+        (crc(feature, crc(digest)) for digest, feature in zip(digests, features, strict=True)),
+        dtype=np.uint32,
+        count=len(digests),
+    )
+
+
+def _version(manifest: Path) -> int:
+    """The version in a manifest's name: plain, or counted down from 2**64 - 1."""
+    number = int(manifest.stem)
+    return (1 << 64) - 1 - number if number >> 63 else number
+
+
+def _raise_unless_damage(error: BaseException) -> None:
+    """Let pass what Lance raises on damaged files, also its Rust panics, which are no Exception."""
+    if type(error).__name__ == "PanicException":
+        return
+    if isinstance(error, MemoryError) or not isinstance(error, Exception):
+        raise error
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
