@@ -272,10 +272,22 @@ def _usable(extraction: Extraction, parts: Sequence[Dataset]) -> list[_Part]:
 
 
 def _head_record(selection: Selection) -> HeadRecord:
+    """The chosen head and its rivals, without the seconds, which no seed decides."""
+    rows: list[dict[str, str | int | float | bool | None]] = [
+        {
+            "kind": rival.kind,
+            "accuracy": rival.accuracy,
+            "log_loss": rival.log_loss,
+            "temperature": rival.temperature,
+            **rival.parameters,
+            "chosen": rival.chosen,
+        }
+        for rival in selection.candidates
+    ]
     return HeadRecord(
         kind=selection.head.kind,
         temperature=float(selection.head.temperature_),
-        candidates=tuple(dataclasses.asdict(row) for row in selection.candidates),
+        candidates=tuple(rows),
     )
 
 

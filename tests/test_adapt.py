@@ -117,7 +117,7 @@ def test_inspect_and_predict(flowers, assets, capsys):
     assert main(["predict", str(path), str(photo), "--json", "--top", "2"]) == 0
     (answer,) = json.loads(capsys.readouterr().out)
     assert answer["label"] == "sunflowers"
-    assert [c["label"] for c in answer["top"]][0] == "sunflowers"
+    assert answer["top"][0]["label"] == "sunflowers"
     assert len(answer["top"]) == 2
 
 
