@@ -57,13 +57,13 @@ def _headline(evidence: Evidence) -> list[str]:
 
 def _against(baseline: Baseline) -> str:
     """A baseline's accuracy and whether the model is better than it."""
-    verdict = "no clear difference"
+    verdict = "no clear difference to it"
     if baseline.gain_low > 0:
-        verdict = "better"
+        verdict = "the model is better"
     elif baseline.gain_high < 0:
-        verdict = "WORSE"
+        verdict = "the model is WORSE"
     return (
-        f"{_percent(baseline.accuracy)}   baseline; the model is {verdict}: "
+        f"{_percent(baseline.accuracy)}   baseline; {verdict}: "
         f"{100 * baseline.gain:+.1f} points "
         f"({100 * baseline.gain_low:+.1f} to {100 * baseline.gain_high:+.1f})"
     )

@@ -7,7 +7,7 @@ looks like is known by `edgetl.data.folder`, `edgetl.data.table` and `edgetl.dat
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgetl.data.splits import stratified_split
+from edgetl.data.wording import counted, enumerated
 from edgetl.errors import DataError
 
 if TYPE_CHECKING:
@@ -146,8 +147,8 @@ class Dataset:
         train, test = self.subset(~in_test), self.subset(in_test)
         if not len(test):
             raise DataError(
-                f"no class has two samples ({len(self)} samples of {len(self.labels)} classes), so "
-                "none can be kept for testing; add samples"
+                f"none of {counted(len(self.labels), 'class', 'classes')} has two samples, so none "
+                "can be kept for testing; add samples"
             )
         return dataclasses.replace(train, notes=(*self.notes, *self._untested())), test
 
@@ -165,12 +166,6 @@ class Dataset:
         single = [self.labels[i] for i in np.flatnonzero(self.counts == 1)]
         if single:
             yield (
-                f"{len(single)} of {len(self.labels)} classes have a single sample, which is "
+                f"{counted(len(single), 'class has', 'classes have')} a single sample, which is "
                 f"trained on and can't be tested: {enumerated(single)}"
             )
-
-
-def enumerated(names: Sequence[str], *, limit: int = 5) -> str:
-    """Names for a message: quoted, the first few, and how many more there are."""
-    shown = ", ".join(repr(name) for name in names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgetl.data.dataset import enumerated
 from edgetl.data.listing import Listing, class_name, part_of
+from edgetl.data.wording import counted, enumerated
 from edgetl.errors import DataError
 
 _IGNORED_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
@@ -49,7 +49,8 @@ def read_folder(root: Path) -> Listing:
         _read_part(listing, root, prefix="", part=None)
     if not listing.names:
         raise DataError(
-            f"{root} has {len(folders)} folders ({enumerated(folders)}) and not one sample in them"
+            f"{root} has {counted(len(folders), 'folder')} ({enumerated(folders)}) and not one "
+            "sample in them"
         )
     return listing
 
@@ -81,7 +82,7 @@ def _read_part(listing: Listing, folder: Path, *, prefix: str, part: str | None)
     classes, files = _children(folder)
     if files:
         listing.notes.append(
-            f"{len(files)} files in {folder} belong to no class and are not used: "
+            f"{counted(len(files), 'file')} directly in {folder} not used, for want of a class: "
             f"{enumerated([_readable(name) for name in files])}"
         )
     for name in classes:
@@ -162,9 +163,10 @@ def _kind(entry: os.DirEntry[str]) -> str:
 def _no_classes(root: Path, files: list[str]) -> str:
     if not files:
         return f"{root} is empty; put the photos of each class into a folder named after it"
+    names = enumerated([_readable(name) for name in files])
     return (
-        f"{root} holds {len(files)} files ({enumerated([_readable(name) for name in files])}) and "
-        "no folders; put the photos of each class into a folder named after it"
+        f"{root} holds {counted(len(files), 'file')} ({names}) and no folders; put the photos of each "
+        "class into a folder named after it"
     )
 
 

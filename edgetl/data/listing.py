@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgetl.data.dataset import Dataset, enumerated
+from edgetl.data.dataset import Dataset
+from edgetl.data.wording import counted, enumerated
 from edgetl.errors import DataError
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ def to_dataset(listing: Listing, labels: Sequence[str] | None) -> Dataset:
         labels = sorted(counts)
         if len(labels) < 2:
             raise DataError(
-                f"{listing.what} holds one class only, {labels[0]!r} with {len(listing.names)} "
-                "samples; at least two are needed"
+                f"{listing.what} holds one class only, {labels[0]!r} with "
+                f"{counted(len(listing.names), 'sample')}; at least two classes are needed"
             )
     else:
         labels = [class_name(label) for label in labels]
@@ -131,7 +132,8 @@ def _refuse_unknown(what: str, counts: Counter[str], labels: Sequence[str]) -> N
     near = difflib.get_close_matches(unknown[0], labels, n=1)
     hint = f"; did you mean {near[0]!r} by {unknown[0]!r}?" if near else ""
     raise DataError(
-        f"{what} has {len(unknown)} classes that the model does not know: {enumerated(unknown)}; "
+        f"{what} has {counted(len(unknown), 'class', 'classes')} that the model does not know: "
+        f"{enumerated(unknown)}; "
         f"it knows {len(labels)}: {enumerated(labels)}{hint}"
     )
 
@@ -153,7 +155,7 @@ def _settled_parts(listing: Listing) -> tuple[tuple[str, ...] | None, list[str]]
     notes = []
     if "val" in found:
         notes.append(
-            f"the {listing.parts.count('val')} samples of the validation part are "
+            f"the validation part ({counted(listing.parts.count('val'), 'sample')}) is "
             + ("trained on" if "test" in found else "the test part")
         )
     return tuple(meaning[part] for part in listing.parts), notes
@@ -167,13 +169,14 @@ def _compared_parts(listing: Listing, parts: Iterable[str]) -> list[str]:
     unseen = sorted(classes["test"] - classes["train"])
     if unseen:
         raise DataError(
-            f"{listing.what} has {len(unseen)} classes with test samples and no training samples: "
-            f"{enumerated(unseen)}; add training samples or remove them"
+            f"{listing.what} has {counted(len(unseen), 'class', 'classes')} with test samples "
+            f"and no training samples: {enumerated(unseen)}; add training samples or remove them"
         )
     untested = sorted(classes["train"] - classes["test"])
     if not untested:
         return []
-    return [f"{len(untested)} classes have no test samples: {enumerated(untested)}"]
+    count = counted(len(untested), "class has", "classes have")
+    return [f"{count} no test samples: {enumerated(untested)}"]
 
 
 def _case_notes(labels: Sequence[str]) -> list[str]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from edgetl._extras import require
-from edgetl.data.dataset import enumerated
 from edgetl.data.listing import Listing, class_name, part_of
+from edgetl.data.wording import counted, enumerated
 from edgetl.errors import DataError
 
 SUFFIXES = (".csv", ".parquet", ".pq")
@@ -90,8 +90,8 @@ def _read_csv(path: Path, columns: Columns) -> _Rows:
                     continue  # a blank line
                 if len(row) != len(header):
                     raise DataError(
-                        f"{path}, line {reader.line_num}: {len(row)} cells under {len(header)} "
-                        "columns; a cell with a comma needs double quotes"
+                        f"{path}, line {reader.line_num}: {counted(len(row), 'cell')} under "
+                        f"{counted(len(header), 'column')}; a cell with a comma needs double quotes"
                     )
                 where.append(reader.line_num)
                 cells.append([row[index] for index in wanted])
@@ -161,8 +161,8 @@ def _refuse_empty(path: Path, column: str, where: Sequence[int], cells: Sequence
     if empty:
         listed = ", ".join(empty[:10]) + (", ..." if len(empty) > 10 else "")
         raise DataError(
-            f"column {column!r} of {path} is empty in {len(empty)} rows ({_unit(path)} {listed}); "
-            "fill it in or remove the rows"
+            f"column {column!r} of {path} is empty in {counted(len(empty), 'row')} "
+            f"({_unit(path)} {listed}); fill it in or remove the rows"
         )
 
 
@@ -209,7 +209,9 @@ def _listing(
         if part:
             listing.parts.append(part)
     if repeated:
-        listing.notes.append(f"{repeated} rows of {table} repeat a path and count once")
+        listing.notes.append(
+            f"{counted(repeated, 'row')} of {table} not used, for repeating another's path"
+        )
     _refuse_wrong_folder(table, folder, listing.sources)
     return listing
 

@@ -61,7 +61,5 @@ def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of length 1; a row of zeros stays as it is."""
     rows = features.astype(np.float32, copy=False)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = np.divide(
-        rows, length, out=np.zeros_like(rows), where=length > 0
-    )
+    unit: NDArray[np.float32] = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
     return unit

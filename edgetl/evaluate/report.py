@@ -33,8 +33,8 @@ def evaluate_head(
         probabilities: (n, C) calibrated probabilities; rows add up to 1.
         targets: (n,) true classes, indices into `labels`.
         labels: C class names.
-        train_counts: (C,) samples of each class in the training part; the majority-class baseline
-            is taken from them.
+        train_counts: (C,) samples of each class in the training part, from which the majority-class
+            baseline is taken; all zero where they are not known, and then there is no such baseline.
         head: The head; its temperature, if not 1, tells what the probabilities were before
             calibration.
         run: The circumstances; its seed is the bootstrap's.
@@ -55,7 +55,9 @@ def evaluate_head(
     accuracy_low, accuracy_high = metrics.wilson_interval(int(right.sum()), n)
     confusion = metrics.Confusion.of(targets, predictions, len(labels))
     macro_f1_low, macro_f1_high = confusion.macro_f1_interval(seed=run.seed)
-    compared = {"majority": np.full(n, counts.argmax()), **(baselines or {})}
+    compared = dict(baselines or {})
+    if counts.any():
+        compared = {"majority": np.full(n, counts.argmax()), **compared}
     return Evidence(
         labels=tuple(labels),
         n_train=int(counts.sum()),
