@@ -59,12 +59,12 @@ class PathIndex:
                     found[path] = (stamp, digest)
             return found
 
-        found = self._run(select, {})
-        nothing = (b"", None)
+        nowhere: dict[bytes, tuple[bytes, bytes]] = {}
+        found = self._run(select, nowhere)
         digests: list[bytes | None] = []
         for path, stamp in zip(paths, stamps, strict=True):
-            known, digest = found.get(path, nothing)
-            digests.append(digest if known == stamp else None)
+            known = found.get(path)
+            digests.append(known[1] if known is not None and known[0] == stamp else None)
         return digests
 
     def record(self, records: Iterable[Record]) -> None:

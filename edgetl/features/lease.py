@@ -21,14 +21,14 @@ class Lease:
     """A shared lock, held from construction to `close`.
 
     Args:
-        file: The lock's file, made when it is not there; its modification time becomes the time of
-            the last lease. It is never deleted, since another process may be about to lock it.
+        file: The lock's file, made when it is not there. It is never deleted, since another process
+            may be about to lock it.
     """
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = file
         self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        os.utime(file)
         if fcntl is not None:
             fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
@@ -48,6 +48,10 @@ class Lease:
         finally:
             # A failed conversion may have let go of the shared lock, so it is taken again.
             fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def touch(self) -> None:
+        """Make now the modification time of the lock's file: when its folder was last used."""
+        os.utime(self._file)
 
     def close(self) -> None:
         """Let go."""

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +77,8 @@ class Ledger:
         positions = np.asarray(sorted(found), dtype=np.int64)
         for start in range(0, len(positions), _CHUNK_ROWS):
             self._read(positions[start : start + _CHUNK_ROWS])
-        return positions[self._state[positions] == _OPEN]
+        left: NDArray[np.int64] = positions[self._state[positions] == _OPEN]
+        return left
 
     def wanted(self, position: int, digest: bytes, stamp: bytes | None) -> bool:
         """Take notice of a sample's content; whether its features must be computed."""
@@ -184,7 +186,7 @@ class Ledger:
         assert self._store is not None
         positions, paths, stamps = [], [], []
         for position, source in enumerate(self._sources[start:end], start):
-            if not isinstance(source, (str, os.PathLike)):
+            if not isinstance(source, (str, Path)):
                 continue
             path = absolute(source)
             try:
@@ -207,10 +209,17 @@ class Ledger:
         digests = self._digests[positions]
         rows = self._store.find(digests)
         stored = rows >= 0
-        positions, digests, rows = positions[stored], digests[stored], rows[stored]
-        features = np.empty((len(rows), self._features.shape[1]), dtype=np.float32)
-        whole = self._store.read(rows, digests, features)
-        self._features[positions[whole]] = features[whole]
+        if not stored.all():
+            positions, digests, rows = positions[stored], digests[stored], rows[stored]
+        if not len(rows):
+            return
+        first, last = int(positions[0]), int(positions[-1])
+        if last - first + 1 == len(rows):  # side by side, as usual: no detour
+            whole = self._store.read(rows, digests, self._features[first : last + 1])
+        else:
+            features = np.empty((len(rows), self._features.shape[1]), dtype=np.float32)
+            whole = self._store.read(rows, digests, features)
+            self._features[positions] = features
         self._state[positions[whole]] = _HIT
         self._distrusted.update(digest.tobytes() for digest in digests[~whole])
 

@@ -40,8 +40,7 @@ class FeatureStore:
     several threads.
 
     Args:
-        root: The cache's folder; stores lie in its ``features``, and the index of file paths, which
-            all stores share, beside them.
+        root: The folder of all stores; the index of file paths, which they share, is there too.
         key: What `feature_key` gave.
         dim: Number of features of a sample.
         dtype: ``"float16"`` (relative rounding error up to 2**-11) or ``"float32"``.
@@ -66,8 +65,8 @@ class FeatureStore:
         self.paths = PathIndex(index_file(self.root))
         self.damaged = 0
         """Rows found damaged since the store was opened."""
-        self._table = LanceTable(self.root / "features" / f"{key}.lance", dim, dtype)
-        self._lease = Lease(self.root / "features" / f"{key}.lock")
+        self._table = LanceTable(self.root / f"{key}.lance", dim, dtype)
+        self._lease = Lease(self.root / f"{key}.lock")
         self._io = threading.Lock()  # one at a time in Lance
         self._adding = threading.Lock()
         self._pending: list[tuple[NDArray[np.uint8], NDArray[Any]]] = []
@@ -91,6 +90,7 @@ class FeatureStore:
     def refresh(self) -> None:
         """Take notice of rows that were committed since, here or by another process."""
         with self._io:
+            self._lease.touch()
             if self._lookup is None or not self._table.is_current():
                 self._load()
 
@@ -111,7 +111,7 @@ class FeatureStore:
         """Read what `find` found.
 
         Args:
-            rows: (n,) row numbers, none of them -1.
+            rows: (n,) row numbers, none of them -1; fastest if in about ascending order.
             digests: (n, 32) uint8: the contents the rows were found for.
             out: (n, dim) float32, where the features go.
 
@@ -119,13 +119,7 @@ class FeatureStore:
             (n,): False where a row turned out to be damaged; its `out` means nothing.
         """
         with self._io:
-            if np.all(rows[1:] > rows[:-1]):
-                whole = self._table.read(rows, digests, out)
-            else:
-                ascending, place, back = np.unique(rows, return_index=True, return_inverse=True)
-                features = np.empty((len(ascending), self.dim), dtype=np.float32)
-                whole = self._table.read(ascending, digests[place], features)[back]
-                out[:] = features[back]
+            whole = self._table.read(rows, digests, out)
         if lost := int(np.count_nonzero(~whole)):
             self.damaged += lost
             _logger.warning("%d damaged rows in the feature store %s", lost, self.key[:12])
@@ -187,6 +181,32 @@ class FeatureStore:
                     self._lookup = None
             except OSError as error:  # such as another process merging the same fragments
                 _logger.info("the feature store %s is left as it is: %s", self.key[:12], error)
+
+    def verify(self, *, repair: bool = False) -> tuple[int, int]:
+        """Read everything and check it.
+
+        Args:
+            repair: Whether to drop damaged rows, so that they will be computed again.
+
+        Returns:
+            The number of rows, and how many of them are damaged.
+        """
+        with self._io:
+            self._table.load()
+            damaged = self._table.damaged()
+            rows = self._table.count()
+            if repair and damaged:
+                self._table.salvage(list(damaged), self.about)
+            self._lookup = None
+        return rows, sum(damaged.values())
+
+    def clean(self) -> bool:
+        """Delete the files of old versions; False if other processes use the store."""
+        with self._io, self._lease.alone() as alone:
+            if alone:
+                self._table.clean()
+                self._lookup = None
+            return alone
 
     def close(self) -> None:
         """Commit what is pending and let go of the store."""

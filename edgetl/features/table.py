@@ -14,6 +14,7 @@ import random
 import time
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_CHUNK_ROWS = 4096  # rows in memory at once while reading: 21 MB at 1,280 dimensions of float32
+_CHUNK_ROWS = 4096  # rows in memory at once while reading
 _DENSE = 4  # a range is scanned, not picked from, if at least every fourth row of it is wanted
 _APPEND_ATTEMPTS = 10
 _COLUMNS = ["digest", "feature", "check"]
@@ -95,7 +96,7 @@ class LanceTable:
         """Read rows of the version last loaded.
 
         Args:
-            numbers: (n,) row numbers, ascending.
+            numbers: (n,) row numbers, in any order.
             digests: (n, 32) uint8: what the rows' digests must be.
             out: (n, dim) float32, where the features go.
 
@@ -111,9 +112,8 @@ class LanceTable:
                 _raise_unless_damage(error)
                 _logger.warning("rows of %s can't be read: %s", self.path, _first_line(error))
                 continue
-            if len(features) == len(numbers[part]):
-                whole[part] = row_checks(digests[part], features) == checks
-                out[part] = features
+            whole[part] = row_checks(digests[part], features) == checks
+            out[part] = features
         return whole
 
     def append(self, digests: NDArray[np.uint8], features: NDArray[Any], about: str) -> None:
@@ -171,6 +171,10 @@ class LanceTable:
         """Number of fragments of the version last loaded."""
         return 0 if self._dataset is None else len(self._dataset.get_fragments())
 
+    def count(self) -> int:
+        """Number of rows of the version last loaded, as its manifest has it."""
+        return 0 if self._dataset is None else int(self._dataset.count_rows())
+
     def compact(self, target_rows: int) -> None:
         """Merge neighbouring fragments of fewer than `target_rows` rows; safe beside writers."""
         if (dataset := self._open()) is not None:
@@ -221,17 +225,17 @@ class LanceTable:
             yield digests[whole], features[whole]
 
     def _fetch(self, numbers: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.uint32]]:
-        """Features and checks of ascending rows."""
-        first, span = int(numbers[0]), int(numbers[-1] - numbers[0]) + 1
+        """Features and checks of rows."""
+        first = int(numbers.min())
+        span = int(numbers.max()) - first + 1
         columns = _COLUMNS[1:]
-        if span > _DENSE * len(numbers):
-            table = self._dataset.take(numbers.tolist(), columns=columns)
-            return self._matrix(table["feature"]), table["check"].to_numpy()
-        table = self._dataset.scanner(columns=columns, offset=first, limit=span).to_table()
-        features, checks = self._matrix(table["feature"]), table["check"].to_numpy()
-        if span == len(numbers):
-            return features, checks
-        return features[numbers - first], checks[numbers - first]
+        if span <= _DENSE * len(numbers):
+            table = self._dataset.scanner(columns=columns, offset=first, limit=span).to_table()
+            places = numbers - first
+        else:
+            ascending, places = np.unique(numbers, return_inverse=True)
+            table = self._dataset.take(ascending.tolist(), columns=columns)
+        return self._matrix(table["feature"])[places], table["check"].to_numpy()[places]
 
     def _load_by_fragment(self) -> Digests:
         """The digests of the fragments that can be read."""
@@ -318,6 +322,40 @@ class LanceTable:
             with contextlib.suppress(FileNotFoundError):  # another process was faster
                 newest.replace(aside / newest.name)
         return None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a dataset says of itself."""
+
+    rows: int
+    dim: int
+    dtype: Dtype
+    about: str
+    unreadable: int
+    """Newer versions, the manifests of which are damaged."""
+
+
+def describe(path: Path) -> Description | None:
+    """Describe the newest version of a dataset that can be opened; None if there is none."""
+    lance = require("lance", extra="train")
+    unreadable = 0
+    for manifest in sorted(path.glob("_versions/*.manifest"), key=_version, reverse=True):
+        try:
+            dataset = lance.dataset(str(path), version=_version(manifest))
+            feature = dataset.schema.field("feature").type
+            about = (dataset.schema.metadata or {}).get(b"about", b"")
+            return Description(
+                rows=dataset.count_rows(),
+                dim=feature.list_size,
+                dtype="float16" if str(feature.value_type) == "halffloat" else "float32",
+                about=about.decode(errors="replace"),
+                unreadable=unreadable,
+            )
+        except BaseException as error:
+            _raise_unless_damage(error)
+            unreadable += 1
+    return None
 
 
 def row_checks(digests: NDArray[np.uint8], features: NDArray[Any]) -> NDArray[np.uint32]:

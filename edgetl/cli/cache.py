@@ -1,0 +1,143 @@
+"""``edgetl cache``: what lies in the feature cache, whether it is sound, and making it smaller."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgetl.cli.arguments import Verbs
+
+if TYPE_CHECKING:
+    from edgetl.features.maintenance import Verified
+
+_DAY = 86400.0
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def add_parser(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    text = "Show, check or shrink the cache of features."
+    parser = verbs.add_parser("cache", help=text, description=text)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _add(actions, "info", _info, "Show what lies in the cache.")
+    verify = _add(actions, "verify", _verify, "Read all of the cache and check every row.")
+    verify.add_argument(
+        "--repair", action="store_true", help="drop what is damaged; it will be computed again"
+    )
+    prune = _add(
+        actions, "prune", _prune, "Remove stores that no process uses, and what is out of date."
+    )
+    prune.add_argument(
+        "--older-than", type=_days, metavar="DAYS", help="remove stores not used for so long"
+    )
+    prune.add_argument(
+        "--max-size", type=_bytes, metavar="SIZE", help="keep the last used ones, such as 5G in all"
+    )
+    prune.add_argument("--all", action="store_true", help="remove everything")
+
+
+def _add(
+    actions: Verbs, name: str, run: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    """Print one line for each store."""
+    from edgetl.features import maintenance
+
+    root = _root()
+    stores = maintenance.info(root)
+    if arguments.json:
+        print(json.dumps({"root": str(root), "stores": [dataclasses.asdict(s) for s in stores]}))
+        return 0
+    print(f"{root}: {len(stores)} stores, {sum(store.size for store in stores) / 1e6:.1f} MB")
+    for store in stores:
+        rows = f"{store.rows:,} rows" if store.rows >= 0 else "unreadable"
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(store.used))
+        print(
+            f"{store.key[:12]}  {rows:>16}  {store.dim:>5} {store.dtype:<7} "
+            f"{store.size / 1e6:>9.1f} MB  {used}  {store.about}".rstrip()
+        )
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    """Print what is damaged; exit code 7 if anything is and was not repaired."""
+    from edgetl.errors import CorruptError
+    from edgetl.features import maintenance
+
+    found = maintenance.verify(_root(), repair=arguments.repair)
+    if arguments.json:
+        print(json.dumps({"stores": [{**dataclasses.asdict(s), "sound": s.sound} for s in found]}))
+    else:
+        for store in found:
+            print(f"{store.key[:12]}  {_finding(store)}")
+        print(f"{sum(s.sound for s in found)} of {len(found)} stores are sound")
+    whole = all(store.sound or store.repaired for store in found)
+    return 0 if whole else CorruptError.exit_code
+
+
+def _prune(arguments: argparse.Namespace) -> int:
+    """Print what was removed."""
+    from edgetl.features import maintenance
+
+    done = maintenance.prune(
+        _root(),
+        older_than=arguments.older_than,
+        max_size=arguments.max_size,
+        everything=arguments.all,
+    )
+    if arguments.json:
+        print(json.dumps(dataclasses.asdict(done)))
+        return 0
+    print(
+        f"removed {len(done.removed)} stores and the records of {done.forgotten:,} files, "
+        f"freed {done.freed / 1e6:.1f} MB"
+    )
+    if done.busy:
+        print(f"left {len(done.busy)} stores that a process uses: {', '.join(done.busy)}")
+    return 0
+
+
+def _root() -> Path:
+    from edgetl._paths import cache_dir
+
+    return cache_dir() / "features"
+
+
+def _finding(store: Verified) -> str:
+    """What was found in one store, in words."""
+    if store.sound:
+        return f"{store.rows:,} rows, all whole"
+    parts = []
+    if store.damaged:
+        parts.append(f"{store.damaged:,} of {store.rows:,} rows damaged")
+    if store.versions:
+        parts.append(f"{store.versions} versions unreadable")
+    return ", ".join(parts) + ("; dropped" if store.repaired else "; --repair drops them")
+
+
+def _days(text: str) -> float:
+    """A number of days as seconds."""
+    days = float(text)
+    if not days >= 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more days, got {text}")
+    return days * _DAY
+
+
+def _bytes(text: str) -> int:
+    """``5G``, ``500 MB``, ``1000000`` as bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be a size such as 500M or 5G, got {text!r}")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
