@@ -1,0 +1,104 @@
+"""Votes of the nearest neighbours by cosine. It keeps all training features, and knows no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.errors import CorruptError
+from edgetl.heads.base import Head, stored
+from edgetl.heads.crossval import held_out
+from edgetl.heads.folds import stratified_folds
+from edgetl.heads.ops import Array, Ops
+from edgetl.heads.prototype import unit_rows
+
+_SIMILARITIES = 1 << 22
+"""Similarities worked on at a time: 16 MB of float32, however many queries there are."""
+
+
+class KnnHead(Head):
+    """The k nearest training samples by cosine similarity vote, each with its sample weight.
+
+    Scores are logarithms of the shares of the votes, smoothed by one vote spread over all classes.
+    The temperature is fitted on scores of held-out samples. A stored head is as large as its
+    training features: (n, dim) float32.
+
+    Args:
+        n_neighbors: k; all samples vote if there are fewer.
+
+    Attributes:
+        neighbors_: (n, dim) float32 training features, each of norm 1.
+        codes_: (n,) class of each.
+        weights_: (n,) weight of each.
+    """
+
+    kind = "knn"
+    neighbors_: NDArray[np.float32]
+    codes_: NDArray[np.int64]
+    weights_: NDArray[np.float64]
+
+    def __init__(self, n_neighbors: int = 5) -> None:
+        self.n_neighbors = n_neighbors
+
+    def _fit(
+        self,
+        features: Array,
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        ops: Ops,
+        *,
+        calibrate: bool,
+    ) -> None:
+        if self.n_neighbors < 1:
+            raise ValueError(f"n_neighbors must be at least 1, got {self.n_neighbors}")
+        self.neighbors_ = unit_rows(ops.to_numpy(features)).astype(np.float32)
+        self.codes_, self.weights_ = codes, weights
+        folds = stratified_folds(codes)
+        if calibrate and folds.max() >= 0:
+            held = held_out(self, features, codes, weights, folds, ops)
+            self.temperature_ = held.temperature
+
+    def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        count = len(self.classes_)
+        nearest = min(self.n_neighbors, len(self.neighbors_))
+        scores = np.empty((len(features), count))
+        step = max(_SIMILARITIES // len(self.neighbors_), 1)
+        for start in range(0, len(features), step):
+            queries = unit_rows(features[start : start + step]).astype(np.float32)
+            similar = queries @ self.neighbors_.T
+            found = np.argpartition(similar, -nearest, axis=1)[:, -nearest:]
+            places = np.arange(len(queries))[:, None] * count + self.codes_[found]
+            votes = np.bincount(
+                places.ravel(), self.weights_[found].ravel(), minlength=len(queries) * count
+            ).reshape(-1, count)
+            shares = (votes + 1 / count) / (votes.sum(axis=1, keepdims=True) + 1)
+            scores[start : start + step] = np.log(shares)
+        return scores
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        return {
+            "neighbors": self.neighbors_,
+            "codes": self.codes_,
+            "weights": self.weights_,
+            "n_neighbors": np.array(self.n_neighbors),
+            "n_classes": np.array(len(self.classes_)),
+        }
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
+        self.neighbors_ = stored(arrays, "neighbors", (None, None)).astype(np.float32)
+        n, dim = self.neighbors_.shape
+        self.codes_ = stored(arrays, "codes", (n,), kind="i").astype(np.int64)
+        self.weights_ = stored(arrays, "weights", (n,)).astype(np.float64)
+        self.n_neighbors = int(stored(arrays, "n_neighbors", (), kind="i"))
+        count = int(stored(arrays, "n_classes", (), kind="i"))
+        if n == 0 or self.n_neighbors < 1 or self.weights_.min() <= 0:
+            raise CorruptError(
+                f"knn head: {n} samples, {self.n_neighbors} neighbours; "
+                "both must be at least 1, and weights positive"
+            )
+        if not np.array_equal(np.unique(self.codes_), np.arange(count)):
+            raise CorruptError(f"knn head: codes are not exactly 0 to {count - 1}")
+        return count, dim

@@ -1,0 +1,40 @@
+"""Heads whose scores are linear in the features: one weight vector and intercept per class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.heads.base import Head, narrow, stored
+
+
+class LinearHead(Head):
+    """A head with scores ``X @ coef_.T + intercept_``.
+
+    Attributes:
+        coef_: (classes, dim) float64, one row per class, also for two classes.
+        intercept_: (classes,) float64.
+    """
+
+    coef_: NDArray[np.float64]
+    intercept_: NDArray[np.float64]
+
+    def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(features @ self.coef_.T + self.intercept_, dtype=np.float64)
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        return {
+            "coef": narrow(self.coef_),
+            "intercept": narrow(self.intercept_),
+        }
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
+        coefficients = stored(arrays, "coef", (None, None))
+        intercept = stored(arrays, "intercept", (len(coefficients),))
+        self.coef_ = coefficients.astype(np.float64)
+        self.intercept_ = intercept.astype(np.float64)
+        count, dim = self.coef_.shape
+        return count, dim

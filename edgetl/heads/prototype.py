@@ -1,0 +1,92 @@
+"""Class means compared by cosine: what works with very few samples, and is updated by adding.
+
+Snell et al., "Prototypical Networks" (2017), on frozen features; centring as in Wang et al.,
+"SimpleShot" (2019). It knows nothing about covariances or regularisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.heads.axes import class_means
+from edgetl.heads.base import Head, narrow, positive, stored
+from edgetl.heads.crossval import held_out
+from edgetl.heads.folds import stratified_folds
+from edgetl.heads.ops import Array, Ops
+
+
+class PrototypeHead(Head):
+    """Cosine similarity to the mean of each class, measured from the middle of the class means.
+
+    The temperature is fitted on scores of held-out samples; with one sample per class nothing can
+    be held out and it stays 1, which `scale` makes a sensible value.
+
+    Args:
+        scale: Multiplies the cosines, so that a temperature of 1 gives usable probabilities.
+        center: Whether cosines are taken from the middle of the class means instead of the origin.
+            Features that are never negative crowd into a narrow cone around the origin.
+
+    Attributes:
+        prototypes_: (classes, dim) float64 class means.
+        counts_: (classes,) total weight of each class.
+    """
+
+    kind = "prototype"
+    prototypes_: NDArray[np.float64]
+    counts_: NDArray[np.float64]
+
+    def __init__(self, scale: float = 10.0, *, center: bool = True) -> None:
+        self.scale = scale
+        self.center = center
+
+    def _fit(
+        self,
+        features: Array,
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        ops: Ops,
+        *,
+        calibrate: bool,
+    ) -> None:
+        if not 0 < self.scale < np.inf:
+            raise ValueError(f"scale must be positive, got {self.scale}")
+        self.prototypes_ = class_means(features, codes, weights, len(self.classes_), ops)
+        self.counts_ = np.bincount(codes, weights, minlength=len(self.classes_))
+        folds = stratified_folds(codes)
+        if calibrate and folds.max() >= 0:
+            held = held_out(self, features, codes, weights, folds, ops)
+            self.temperature_ = held.temperature
+
+    def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        middle = self.prototypes_.mean(axis=0) if self.center else 0.0
+        scores = unit_rows(features - middle) @ unit_rows(self.prototypes_ - middle).T
+        return np.asarray(scores * self.scale)
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        return {
+            "prototypes": narrow(self.prototypes_),
+            "counts": self.counts_,
+            "scale": np.array(float(self.scale)),
+            "center": np.array(int(self.center)),
+        }
+
+    def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
+        self.prototypes_ = stored(arrays, "prototypes", (None, None)).astype(np.float64)
+        count, dim = self.prototypes_.shape
+        self.counts_ = stored(arrays, "counts", (count,))
+        self.scale = positive(arrays, "scale")
+        self.center = bool(stored(arrays, "center", (), kind="i"))
+        return count, dim
+
+
+def unit_rows(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Rows divided by their Euclidean norms in float64; rows of zeros stay zero."""
+    rows = np.asarray(values, dtype=np.float64)
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    rows = rows / np.where(largest > 0, largest, 1)
+    norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
+    return np.asarray(rows / np.where(norms > 0, norms, 1))

@@ -1,0 +1,193 @@
+"""Ridge regression on targets of +1 and -1, all strengths by leave-one-out at once.
+
+One eigendecomposition (see `edgetl.heads.axes`) gives, for every strength, the coefficients and the
+residual that each sample would have if it had been left out: ``residual / (1 - leverage)``
+(Golub, Heath and Wahba, 1979). It knows nothing about scikit-learn's RidgeClassifierCV, whose
+answers it shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.heads.axes import Axes, centred, gram_of, principal_axes
+from edgetl.heads.calibrate import HeldOut
+from edgetl.heads.linear import LinearHead
+from edgetl.heads.ops import Array, Float, Ops
+from edgetl.heads.validate import checked_strengths, class_weights
+
+ALPHAS: tuple[float, ...] = tuple(float(value) for value in np.logspace(-3, 6, 10))
+"""Ten strengths from 1e-3 to 1e6: they bracket what features of unit scale need."""
+
+_DOUBLE = 1 << 23
+"""Up to so many numbers features are worked on in float64."""
+_ROWS = 4096
+
+
+class RidgeHead(LinearHead):
+    """Least squares on +1 for the class and -1 for the others, L2-regularised.
+
+    The strength with the smallest weighted mean squared leave-one-out error is taken (the smaller
+    one if equal), as RidgeClassifierCV does; the temperature is fitted on the leave-one-out scores.
+
+    Args:
+        alphas: Strength of the penalty, or a sequence of them to choose from.
+        class_weight: None, ``"balanced"``, or a dict of weights by label.
+
+    Attributes:
+        alpha_: The strength in use.
+        errors_: (alphas,) leave-one-out errors in ascending order of strength, None with one.
+    """
+
+    kind = "ridge"
+
+    def __init__(
+        self,
+        alphas: float | Sequence[float] = ALPHAS,
+        *,
+        class_weight: str | Mapping[Any, float] | None = None,
+    ) -> None:
+        self.alphas = alphas
+        self.class_weight = class_weight
+
+    def chosen(self) -> dict[str, float]:
+        """The strength in use."""
+        return {"alphas": self.alpha_}
+
+    def _fit(
+        self,
+        features: Array,
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        ops: Ops,
+        *,
+        calibrate: bool,
+    ) -> None:
+        alphas = checked_strengths(self.alphas, name="alphas")
+        weights = class_weights(self.class_weight, self.classes_, codes, weights)
+        n, dim = features.shape
+        dtype: Float = "float64" if dim > n or n * dim <= _DOUBLE else "float32"
+        uneven = None if bool((weights == 1).all()) else weights
+        self.alpha_ = alphas[0]
+        self.errors_: NDArray[np.float64] | None = None
+        if len(alphas) == 1 and not calibrate:
+            rows, mean = centred(features, ops, dtype=dtype, weights=uneven)
+            targets = Targets(codes, weights, len(self.classes_))
+            coefficients = _solve(rows, targets.centred(slice(None)), self.alpha_, ops)
+            self.coef_, self.intercept_ = coefficients, targets.mean - coefficients @ mean
+            return
+        path = RidgePath(
+            principal_axes(features, ops, dtype=dtype, weights=uneven),
+            Targets(codes, weights, len(self.classes_)),
+            ops,
+        )
+        if len(alphas) > 1:
+            self.errors_ = path.errors(alphas)
+            self.alpha_ = alphas[int(self.errors_.argmin())]
+        self.coef_, self.intercept_ = path.coefficients(self.alpha_)
+        if calibrate:
+            scores = path.left_out(self.alpha_)
+            held = HeldOut.of(scores, np.arange(n), codes, weights)
+            self.temperature_ = held.temperature
+
+
+class Targets:
+    """+1 and -1 per class, centred by their weighted mean and multiplied by root weights.
+
+    Attributes:
+        codes: (n,) class of each sample.
+        roots: (n,) square roots of the weights.
+        mean: (classes,) weighted mean of the targets.
+        shares: (n,) each sample's share of the total weight: its leverage on the intercept.
+    """
+
+    def __init__(
+        self, codes: NDArray[np.int64], weights: NDArray[np.float64], n_classes: int
+    ) -> None:
+        self.codes = codes
+        self.roots = np.sqrt(weights)
+        self.shares = weights / weights.sum()
+        self.mean = 2 * np.bincount(codes, self.shares, minlength=n_classes) - 1
+
+    def centred(self, rows: slice) -> NDArray[np.float64]:
+        """Centred, weighted targets (m, classes) of some rows."""
+        codes = self.codes[rows]
+        targets = np.full((len(codes), len(self.mean)), -1.0)
+        targets[np.arange(len(codes)), codes] = 1
+        weighted: NDArray[np.float64] = (targets - self.mean) * self.roots[rows, None]
+        return weighted
+
+
+class RidgePath:
+    """Ridge solutions and leave-one-out residuals for any strength, from one decomposition."""
+
+    def __init__(self, axes: Axes, targets: Targets, ops: Ops) -> None:
+        self.axes = axes
+        self.targets = targets
+        self.ops = ops
+        self.dtype: Float = "float64" if ops.is_double(axes.rotated) else "float32"
+        rank = len(axes.eigenvalues)
+        self.moments = np.zeros((rank, len(targets.mean)))
+        for rows, block in self._blocks():
+            right = ops.asarray(targets.centred(rows), self.dtype)
+            self.moments += ops.to_numpy(block.T @ right)
+
+    def coefficients(self, alpha: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Coefficients (classes, dim) and intercepts (classes,)."""
+        rotated = self.moments / (self.axes.eigenvalues + alpha)[:, None]
+        return self.axes.to_features(rotated.T, self.targets.mean)
+
+    def errors(self, alphas: Sequence[float]) -> NDArray[np.float64]:
+        """Weighted sum of squared leave-one-out errors over the classes, per strength."""
+        errors = np.zeros(len(alphas))
+        for rows, block in self._blocks():
+            for place, residuals in enumerate(self._residuals(rows, block, alphas)):
+                errors[place] += float(np.einsum("nk,nk->", residuals, residuals))
+        return errors
+
+    def left_out(self, alpha: float) -> NDArray[np.float64]:
+        """Leave-one-out scores (n, classes): what the other samples say of each."""
+        scores = np.empty((len(self.targets.codes), len(self.targets.mean)))
+        for rows, block in self._blocks():
+            (residuals,) = self._residuals(rows, block, [alpha])
+            known = self.targets.centred(rows) - residuals
+            scores[rows] = known / self.targets.roots[rows, None] + self.targets.mean
+        return scores
+
+    def _residuals(
+        self, rows: slice, block: Array, alphas: Sequence[float]
+    ) -> Iterator[NDArray[np.float64]]:
+        """Weighted leave-one-out residuals (m, classes) of a block of rows, per strength."""
+        targets = self.targets.centred(rows)
+        shrunk = 1 / (self.axes.eigenvalues[:, None] + np.asarray(alphas))
+        leverages = self.ops.to_numpy((block * block) @ self.ops.asarray(shrunk, self.dtype))
+        leverages = leverages + self.targets.shares[rows, None]
+        maps = (self.moments[:, None] * shrunk[:, :, None]).reshape(len(shrunk), -1)
+        fitted = self.ops.to_numpy(block @ self.ops.asarray(maps, self.dtype))
+        fitted = fitted.reshape(len(targets), len(alphas), -1)
+        for place in range(len(alphas)):
+            left = np.maximum(1 - leverages[:, place], 1e-12)
+            yield (targets - fitted[:, place]) / left[:, None]
+
+    def _blocks(self) -> Iterator[tuple[slice, Array]]:
+        for start in range(0, len(self.targets.codes), _ROWS):
+            rows = slice(start, start + _ROWS)
+            yield rows, self.axes.rotated[rows]
+
+
+def _solve(
+    rows: Array, targets: NDArray[np.float64], alpha: float, ops: Ops
+) -> NDArray[np.float64]:
+    """Coefficients (classes, dim) for one strength, by the smaller of the two systems."""
+    n, dim = rows.shape
+    right = ops.asarray(targets, "float64" if ops.is_double(rows) else "float32")
+    ridge = ops.asarray(alpha * np.eye(min(n, dim)), "float64")
+    if dim > n:
+        dual = ops.solve(rows @ rows.T + ridge, right)
+        return np.asarray(ops.to_numpy(rows.T @ dual).T)
+    moments = ops.asarray(rows.T @ right, "float64")
+    return np.asarray(ops.to_numpy(ops.solve(gram_of(rows, ops) + ridge, moments)).T)

@@ -1,0 +1,147 @@
+"""Multinomial logistic regression with its whole regularisation path by cross-validation.
+
+The objective is scikit-learn's: the sum of weighted log losses plus ``||coef||^2 / (2 C)``, the
+intercept not penalised. It is solved on the features' principal axes (see `edgetl.heads.axes`),
+where a diagonal preconditions it well: the mean softmax variance of a class times the eigenvalues,
+plus the penalty, in the spirit of the bound of Böhning (1992). Folds advance in lockstep, strengths
+from strong to weak, each started where the last one ended. A fold never starts from a solution that
+has seen its held-out part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.heads.axes import principal_axes
+from edgetl.heads.calibrate import HeldOut, choose
+from edgetl.heads.folds import stratified_folds
+from edgetl.heads.lbfgs import Minimum, Points, minimise
+from edgetl.heads.linear import LinearHead
+from edgetl.heads.ops import Array, Float, Ops
+from edgetl.heads.softmax_loss import SoftmaxLoss
+from edgetl.heads.validate import checked_strengths, class_weights
+
+STRENGTHS: tuple[float, ...] = tuple(float(value) for value in np.logspace(-4, 4, 10))
+"""Ten inverse strengths from 1e-4 to 1e4, as LogisticRegressionCV has by default."""
+
+
+class SoftmaxHead(LinearHead):
+    """Multinomial logistic regression, L2-regularised; the strength chosen by cross-validation.
+
+    Among the strengths, those whose accuracy is within one standard error of the best are tied,
+    and the lowest log loss wins (`edgetl.heads.calibrate.choose`). The temperature is fitted on the
+    same held-out scores; with a single strength there are none, and it stays 1. So it does, with
+    the middle strength, where every class has one sample and nothing can be held out.
+
+    Args:
+        C: Inverse strength of the penalty, or a sequence of them to choose from.
+        class_weight: None, ``"balanced"``, or a dict of weights by label.
+        tol: A fit ends when the gradient of the mean loss, per class a vector over the features
+            (scaled to a root mean square of 1 as a whole), has a Euclidean norm of at most `tol`.
+            From 1e-6 up products are computed in float32, below in float64.
+        max_iter: Most quasi-Newton steps per strength.
+        n_folds: Folds of the cross-validation; a class with one sample is never held out.
+        random_state: Seed of the folds.
+
+    Attributes:
+        C_: The strength in use.
+        gradient_norm_: The norm reached, see `tol`.
+        n_iter_: Steps of the final fit.
+        accuracies_: (strengths,) held-out accuracy in ascending order of C; None if there was
+            nothing to choose.
+        held_out_: The held-out scores at `C_`; None likewise.
+    """
+
+    kind = "softmax"
+
+    def __init__(
+        self,
+        C: float | Sequence[float] = STRENGTHS,
+        *,
+        class_weight: str | Mapping[Any, float] | None = None,
+        tol: float = 1e-4,
+        max_iter: int = 1000,
+        n_folds: int = 5,
+        random_state: int = 0,
+    ) -> None:
+        self.C = C
+        self.class_weight = class_weight
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_folds = n_folds
+        self.random_state = random_state
+
+    def chosen(self) -> dict[str, float]:
+        """The strength in use."""
+        return {"C": self.C_}
+
+    def _fit(
+        self,
+        features: Array,
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        ops: Ops,
+        *,
+        calibrate: bool,
+    ) -> None:
+        strengths = checked_strengths(self.C, name="C")
+        if not self.tol > 0:
+            raise ValueError(f"tol must be positive, got {self.tol}")
+        weights = class_weights(self.class_weight, self.classes_, codes, weights)
+        dtype: Float = "float32" if self.tol >= 1e-6 else "float64"
+        axes = principal_axes(features, ops, dtype=dtype)
+        folds = np.full(len(codes), -1, dtype=np.int64)
+        whole = SoftmaxLoss(axes, codes, weights, folds, n_classes=len(self.classes_), ops=ops)
+        start = whole.zeros()
+        self.C_ = strengths[len(strengths) // 2]
+        self.accuracies_: NDArray[np.float64] | None = None
+        self.held_out_: HeldOut | None = None
+        if len(strengths) > 1:
+            folds = stratified_folds(codes, n_folds=self.n_folds, seed=self.random_state)
+            if folds.max() >= 0:
+                loss = SoftmaxLoss(
+                    axes, codes, weights, folds, n_classes=len(self.classes_), ops=ops
+                )
+                start = self._sweep(loss, codes, weights, strengths)
+        whole.set_strength(self.C_)
+        minimum = self._solve(whole, start)
+        self.coef_, self.intercept_ = whole.on_features(minimum.points[0])
+        self.gradient_norm_ = float(minimum.norms[0])
+        self.n_iter_ = minimum.iterations
+
+    def _sweep(
+        self,
+        loss: SoftmaxLoss,
+        codes: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        strengths: tuple[float, ...],
+    ) -> Points:
+        """Choose the strength and the temperature; return where the final fit may start."""
+        rows = loss.order[loss.folds >= 0]
+        points = loss.zeros()
+        path: list[Points] = []
+        sweep: list[HeldOut] = []
+        for strength in strengths:
+            loss.set_strength(strength)
+            points = self._solve(loss, points).points
+            path.append(points.mean(axis=0, keepdims=True))
+            sweep.append(HeldOut.of(loss.held_out(points), rows, codes, weights))
+        best = choose(sweep)
+        self.accuracies_ = np.array([held.accuracy for held in sweep])
+        self.held_out_ = sweep[best]
+        self.C_ = strengths[best]
+        self.temperature_ = sweep[best].temperature
+        return path[best]
+
+    def _solve(self, loss: SoftmaxLoss, start: Points) -> Minimum:
+        return minimise(
+            loss,
+            start,
+            loss.curvature(start),
+            tolerance=self.tol,
+            max_iterations=self.max_iter,
+        )
