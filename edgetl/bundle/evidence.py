@@ -139,8 +139,8 @@ class Evidence:
         macro_f1_low: Lower end of its bootstrap interval.
         macro_f1_high: Upper end.
         ece: Expected calibration error, 15 bins of equal width.
-        ece_uncalibrated: The same before temperature scaling; None where there was none or it is not
-            known.
+        ece_uncalibrated: The same before temperature scaling; None where there was none, or where
+            it is not known.
         log_loss: Mean negative log probability of the true class, in nats.
         brier: Mean squared distance of the probabilities from the truth, summed over classes (0-2).
         mean_confidence: Mean probability of the predicted class; near `accuracy` if calibrated.

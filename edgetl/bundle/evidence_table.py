@@ -220,6 +220,8 @@ def _clean(text: str, *, limit: int = _LABEL_WIDTH * 3) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-" if value is None else _clean(str(value))

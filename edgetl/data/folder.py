@@ -165,8 +165,8 @@ def _no_classes(root: Path, files: list[str]) -> str:
         return f"{root} is empty; put the photos of each class into a folder named after it"
     names = enumerated([_readable(name) for name in files])
     return (
-        f"{root} holds {counted(len(files), 'file')} ({names}) and no folders; put the photos of each "
-        "class into a folder named after it"
+        f"{root} holds {counted(len(files), 'file')} ({names}) and no folders; put the photos "
+        "of each class into a folder named after it"
     )
 
 

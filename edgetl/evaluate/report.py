@@ -34,7 +34,7 @@ def evaluate_head(
         targets: (n,) true classes, indices into `labels`.
         labels: C class names.
         train_counts: (C,) samples of each class in the training part, from which the majority-class
-            baseline is taken; all zero where they are not known, and then there is no such baseline.
+            baseline is taken; all zero where they are not known, which leaves that baseline out.
         head: The head; its temperature, if not 1, tells what the probabilities were before
             calibration.
         run: The circumstances; its seed is the bootstrap's.

@@ -63,8 +63,19 @@ def test_paired_gain_covers_as_stated(shares):
         assert gain == pytest.approx(right.mean() - baseline.mean())
         assert low <= gain <= high
         inside += low <= gained - lost <= high
-    # The deviation of a share of 0.95 over 1500 runs is 0.006.
-    assert 0.93 < inside / runs < 0.99
+    # The deviation of a share of 0.95 over 1500 runs is 0.006. Rare disagreements make it cautious.
+    assert inside / runs > 0.93
+    assert inside / runs < 0.98 or gained + lost < 0.1
+
+
+def test_paired_gain_of_many_samples_is_the_textbook_interval():
+    generator = np.random.default_rng(0)
+    draw = generator.choice(4, 20_000, p=[0.7, 0.15, 0.05, 0.1])
+    right, baseline = draw <= 1, (draw == 0) | (draw == 2)
+    difference = right.astype(float) - baseline
+    half = 1.959964 * difference.std() / math.sqrt(len(draw))
+    expected = (difference.mean(), difference.mean() - half, difference.mean() + half)
+    assert metrics.paired_gain(right, baseline) == pytest.approx(expected, abs=1e-4)
 
 
 def test_paired_gain_narrows_where_the_same_samples_are_right():
@@ -109,12 +120,12 @@ def test_bootstrap_interval_equals_resampling_the_samples():
     confusion = metrics.Confusion.of(targets, predictions, 4)
     interval = confusion.macro_f1_interval(seed=0)
     values = []
-    for _ in range(1000):
+    for _ in range(400):
         chosen = generator.integers(0, 120, 120)
         values.append(
             sklearn_metrics.f1_score(targets[chosen], predictions[chosen], average="macro")
         )
-    assert interval == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.015)
+    assert interval == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.02)
     assert interval[0] < confusion.macro_f1() < interval[1]
     assert confusion.macro_f1_interval(seed=0) == interval
     assert confusion.macro_f1_interval(seed=1) != interval
