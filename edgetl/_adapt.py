@@ -30,7 +30,7 @@ from edgetl.errors import DataError
 from edgetl.evaluate import evaluate_head, knn_predictions
 from edgetl.export.graph import FeatureGraph, feature_graph
 from edgetl.features import Extraction, ExtractOptions, FeatureStore, extract, feature_key
-from edgetl.heads import Head, Selection, select_head
+from edgetl.heads import Head, Selection, load_head, select_head
 from edgetl.preprocess import Preprocess
 from edgetl.targets import OnnxRuntime, OpenVino, Target, Torch
 
@@ -106,9 +106,10 @@ def adapt(
     extraction = _extract([train, test], engine, preprocess, options)
     fitted, measured = _usable(extraction, [train, test])
     selection = select_head(fitted.features, fitted.targets, head=head, seed=options.seed)
+    shipped = load_head(selection.head.kind, selection.head.arrays())
 
     evidence = evaluate_head(
-        selection.head.predict_proba(measured.features),
+        shipped.predict_proba(measured.features),
         measured.targets,
         train.labels,
         train_counts=fitted.counts,
@@ -132,11 +133,11 @@ def adapt(
         dim=graph.dim,
         graph="backbone.onnx",
         graph_fingerprint=graph.fingerprint,
-        head=selection.head.kind,
+        head=shipped.kind,
         provenance=_provenance(data, network, fitted, options),
         evidence=evidence,
     )
-    bundle = Bundle(manifest, selection.head, graph.path)
+    bundle = Bundle(manifest, shipped, graph.path)
     return bundle if output is None else bundle.save(output)
 
 
