@@ -98,11 +98,11 @@ class Dataset:
         casting: Literal["same_kind", "unsafe"] = "same_kind" if chosen.size else "unsafe"
         positions = chosen.astype(np.int64, casting=casting)
         return Dataset(
-            names=tuple(self.names[i] for i in positions),
-            sources=tuple(self.sources[i] for i in positions),
+            names=tuple(self.names[i] for i in positions.tolist()),
+            sources=tuple(self.sources[i] for i in positions.tolist()),
             targets=self.targets[positions],
             labels=self.labels,
-            parts=None if self.parts is None else tuple(self.parts[i] for i in positions),
+            parts=None if self.parts is None else tuple(self.parts[i] for i in positions.tolist()),
         )
 
     def part(self, name: Part) -> Dataset:
@@ -130,7 +130,8 @@ class Dataset:
         Args:
             test_fraction: Share of the test part, between 0 and 1; unused where a split was given.
             seed: Which split; unused where one was given. The same samples give the same split in
-                whatever order they come.
+                whatever order they come: files are known by their names, arrays and bytes by their
+                content.
 
         Returns:
             Training part with all notes, and test part.

@@ -172,4 +172,6 @@ def _no_classes(root: Path, files: list[str]) -> str:
 
 def _readable(name: str) -> str:
     """A file name that can be written as UTF-8, whatever bytes the file system has there."""
+    if name.isascii():
+        return name
     return os.fsencode(name).decode("utf-8", "backslashreplace")

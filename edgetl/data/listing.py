@@ -73,12 +73,13 @@ def to_dataset(listing: Listing, labels: Sequence[str] | None) -> Dataset:
         labels: Classes to use, in their order; None takes those found, sorted.
 
     Raises:
-        DataError: There is no sample or fewer than two classes, a class is not among `labels`, or
-            one has test samples but no training samples.
+        DataError: There is no sample; a class is not among `labels`; or, without `labels`, there
+            are fewer than two classes, or one has test samples but no training samples.
     """
     if not listing.names:
         raise DataError(f"{listing.what} holds no samples")
     counts = Counter(listing.classes)
+    known = labels is not None
     if labels is None:
         labels = sorted(counts)
         if len(labels) < 2:
@@ -92,7 +93,9 @@ def to_dataset(listing: Listing, labels: Sequence[str] | None) -> Dataset:
     position = {label: index for index, label in enumerate(labels)}
     targets = np.fromiter((position[name] for name in listing.classes), np.int64)
     parts, notes = _settled_parts(listing)
-    if parts is not None:
+    if known:
+        notes += _absent(labels, counts)
+    elif parts is not None:
         notes += _compared_parts(listing, parts)
     return Dataset(
         names=tuple(listing.names),
@@ -177,6 +180,14 @@ def _compared_parts(listing: Listing, parts: Iterable[str]) -> list[str]:
         return []
     count = counted(len(untested), "class has", "classes have")
     return [f"{count} no test samples: {enumerated(untested)}"]
+
+
+def _absent(labels: Sequence[str], counts: Counter[str]) -> list[str]:
+    absent = [label for label in labels if label not in counts]
+    if not absent:
+        return []
+    count = counted(len(absent), "class has", "classes have")
+    return [f"{count} no samples here: {enumerated(absent)}"]
 
 
 def _case_notes(labels: Sequence[str]) -> list[str]:

@@ -51,8 +51,9 @@ def load_dataset(
         split_column: Column with ``train``, ``val`` or ``test``; not needed under its default name.
 
     Raises:
-        DataError: There is nothing at the path, no sample in it, one class only, a class that is
-            not among `labels` or has no training samples, or a table with gaps.
+        DataError: There is nothing at the path, no sample in it, a table with gaps; a class is not
+            among `labels`; or, without `labels`, there is one class only, or one that has test
+            samples and no training samples.
         TypeError: `data` is none of these.
         ValueError: Images and labels of a pair do not fit.
     """

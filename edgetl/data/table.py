@@ -105,16 +105,16 @@ def _read_csv(path: Path, columns: Columns) -> _Rows:
 
 def _read_parquet(path: Path, columns: Columns) -> _Rows:
     parquet = require("pyarrow.parquet", extra="train")
-    invalid = require("pyarrow", extra="train").ArrowInvalid
+    invalid = (require("pyarrow", extra="train").ArrowException, UnicodeDecodeError)
     try:
         # One file, even where folders above are named like partitions ("split=train").
         with parquet.ParquetFile(path) as file:
             header = list(file.schema_arrow.names)
             wanted = [header[index] for index in _positions(path, header, columns)]
             table = file.read(columns=wanted)
+            paths, labels, *parts = (table.column(name).to_pylist() for name in wanted)
     except invalid as error:
-        raise DataError(f"{path} is no Parquet file: {error}") from error
-    paths, labels, *parts = (table.column(name).to_pylist() for name in wanted)
+        raise DataError(f"{path} is no Parquet file, or a broken one: {error}") from error
     if paths and isinstance(paths[0], bytes | dict):
         raise DataError(
             f"column {columns.path!r} of {path} holds {type(paths[0]).__name__} values instead of "

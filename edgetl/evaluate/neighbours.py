@@ -1,7 +1,7 @@
 """The kNN baseline: how far one gets with the backbone's features and no training at all.
 
-It knows feature rows and class indices, nothing about images, and nothing about heads either: what a
-head is compared with shares no code with it.
+It knows feature rows and class indices, and nothing about images or heads: what a head is compared
+with shares no code with it.
 """
 
 from __future__ import annotations

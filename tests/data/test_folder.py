@@ -203,9 +203,16 @@ def test_labels_of_a_model_number_the_samples(tmp_path):
     assert dataset.labels == ("c", "b", "a")
     assert pairs(dataset) == {"a/1.jpg": "a", "c/1.jpg": "c"}
     assert dataset.counts.tolist() == [1, 0, 1]
-    # One class is enough to evaluate a model on.
+    assert dataset.notes == ("1 class has no samples here: 'b'",)
+
+
+def test_what_is_measured_may_lack_what_training_needs(tmp_path):
+    """One class, and a class without a training part, are enough to evaluate a model on."""
     make(tmp_path / "one", "c/1.jpg")
     assert load_dataset(tmp_path / "one", labels=["c", "b"]).targets.tolist() == [0]
+    make(tmp_path / "two", "train/a/1.jpg", "test/a/2.jpg", "test/b/2.jpg")
+    test = load_dataset(tmp_path / "two", labels=["b", "a"]).part("test")
+    assert pairs(test) == {"test/a/2.jpg": "a", "test/b/2.jpg": "b"}
 
 
 def test_a_class_the_model_does_not_know(tmp_path):

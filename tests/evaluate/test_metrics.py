@@ -113,15 +113,16 @@ def test_confusion_and_f1_equal_scikit_learn(classes, present):
     assert confusion.macro_f1() == pytest.approx(macro, abs=1e-12)
 
 
-def test_bootstrap_interval_equals_resampling_the_samples():
+@pytest.mark.parametrize("n", [120, 600])
+def test_bootstrap_interval_equals_resampling_the_samples(n):
     generator = np.random.default_rng(1)
-    targets = generator.integers(0, 4, 120)
-    predictions = np.where(generator.random(120) < 0.7, targets, generator.integers(0, 4, 120))
+    targets = generator.integers(0, 4, n)
+    predictions = np.where(generator.random(n) < 0.7, targets, generator.integers(0, 4, n))
     confusion = metrics.Confusion.of(targets, predictions, 4)
     interval = confusion.macro_f1_interval(seed=0)
     values = []
     for _ in range(400):
-        chosen = generator.integers(0, 120, 120)
+        chosen = generator.integers(0, n, n)
         values.append(
             sklearn_metrics.f1_score(targets[chosen], predictions[chosen], average="macro")
         )
