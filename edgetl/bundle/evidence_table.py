@@ -92,7 +92,8 @@ def _candidates(evidence: Evidence) -> list[str]:
         [column.replace("_", " ") for column in columns],
         [[_value(row.get(column)) for column in columns] for row in rows],
     )
-    title = f"head         {evidence.head.kind}, chosen on the training part among:"
+    how = "chosen" if len(rows) > 1 else "judged"
+    title = f"head         {evidence.head.kind}, {how} by held-out training samples:"
     return [title, *(f"  {line}" for line in lines)]
 
 

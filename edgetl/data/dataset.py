@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Part = Literal["train", "test"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Samples with their classes.
 
