@@ -185,7 +185,8 @@ class Ledger:
         """Which samples are files known to be unchanged, and the digests of their content."""
         assert self._store is not None
         positions, paths, stamps = [], [], []
-        for position, source in enumerate(self._sources[start:end], start):
+        for position in range(start, min(end, len(self._sources))):
+            source = self._sources[position]
             if not isinstance(source, (str, Path)):
                 continue
             path = absolute(source)

@@ -16,7 +16,10 @@ from pathlib import Path
 from edgetl.features.index import PathIndex
 from edgetl.features.lease import Lease
 from edgetl.features.store import FeatureStore, index_file
-from edgetl.features.table import Description, describe
+from edgetl.features.table import UNFINISHED, Description, describe
+
+
+_UNFINISHED_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +162,10 @@ def prune(
             with contextlib.ExitStack() as stack:
                 if (described := describe(path)) is not None:
                     stack.enter_context(_open(root, path.stem, described)).clean()
+    for leftover in root.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > _UNFINISHED_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
     return Pruned(
         removed=tuple(removed),
         busy=tuple(busy),
@@ -202,7 +209,7 @@ def _remove(path: Path) -> bool:
     try:
         with lease.alone() as alone:
             if alone:
-                trash = path.with_name(f".removed-{uuid.uuid4().hex}")
+                trash = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
                 path.rename(trash)
                 shutil.rmtree(trash)
             return alone

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from edgetl.preprocess import Preprocess
 
 
+_POLL_SECONDS = 0.1
+
+
 class Sink(Protocol):
     """Where results go. Its methods are called from several threads."""
 
@@ -100,15 +103,13 @@ class Pipeline:
         positions: Iterable[int],
         *,
         meanwhile: Callable[[], None],
-        every: float = 0.1,
     ) -> None:
         """Run the samples at `positions`; returns when all are done.
 
         Args:
             sources: All samples.
             positions: Which of them to run.
-            meanwhile: Called every so often in the calling thread.
-            every: How often, in seconds.
+            meanwhile: Called in the calling thread, ten times a second.
 
         Raises:
             BaseException: What the engine, the sink or `meanwhile` raised, or KeyboardInterrupt;
@@ -122,7 +123,7 @@ class Pipeline:
         try:
             for thread in threads:
                 thread.start()
-            while not self._ended.wait(every):
+            while not self._ended.wait(_POLL_SECONDS):
                 meanwhile()
             if not self._errors and (rest := self._batches.rest()) is not None:
                 self._run_engine(rest, self.seconds)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_MANY, _MANY_AT_END = 64, 16  # fragments
+_MANY, _MANY_AT_END = 64, 16  # fragments, versions
 _SMALL, _LARGE = 8192, 131072
 """Rows. While a run lasts, fragments grow up to the first size, and when it ends to the second, so
 that a row is rewritten twice whatever the number of rows."""
@@ -63,8 +63,7 @@ class FeatureStore:
         self.dtype: Dtype = dtype
         self.about = about
         self.paths = PathIndex(index_file(self.root))
-        self.damaged = 0
-        """Rows found damaged since the store was opened."""
+        self._damaged = 0
         self._table = LanceTable(self.root / f"{key}.lance", dim, dtype)
         self._lease = Lease(self.root / f"{key}.lock")
         self._io = threading.Lock()  # one at a time in Lance
@@ -86,6 +85,11 @@ class FeatureStore:
     def __len__(self) -> int:
         """Number of samples that `find` knows of."""
         return len(self._rows())
+
+    @property
+    def damaged(self) -> int:
+        """Number of rows found damaged or unreadable since the store was opened."""
+        return self._damaged + sum(self._table.lost.values())
 
     def refresh(self) -> None:
         """Take notice of rows that were committed since, here or by another process."""
@@ -120,8 +124,8 @@ class FeatureStore:
         """
         with self._io:
             whole = self._table.read(rows, digests, out)
-        if lost := int(np.count_nonzero(~whole)):
-            self.damaged += lost
+        if lost := len(np.unique(rows[~whole])):
+            self._damaged += lost
             _logger.warning("%d damaged rows in the feature store %s", lost, self.key[:12])
         return whole
 
@@ -170,17 +174,13 @@ class FeatureStore:
             if last and self._table.unreadable:
                 self._table.drop_fragments(self._table.unreadable)
                 self._lookup = None
-            if self._table.fragments() < (_MANY_AT_END if last else _MANY):
-                return
             try:
-                self._table.compact(_LARGE if last else _SMALL)
-                if last:
-                    with self._lease.alone() as alone:
-                        if alone:
-                            self._table.clean()
-                    self._lookup = None
+                if self._table.fragments() >= (_MANY_AT_END if last else _MANY):
+                    self._table.compact(_LARGE if last else _SMALL)
             except OSError as error:  # such as another process merging the same fragments
                 _logger.info("the feature store %s is left as it is: %s", self.key[:12], error)
+        if last and self._table.versions() >= _MANY_AT_END:
+            self.clean()
 
     def verify(self, *, repair: bool = False) -> tuple[int, int]:
         """Read everything and check it.

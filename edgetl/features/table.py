@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import shutil
 import time
-import zlib
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from edgetl._extras import require
 from edgetl.features.content import DIGEST_BYTES
+from edgetl.features.rows import COLUMNS, fits, row_checks, to_arrow, to_digests, to_features
 
 if TYPE_CHECKING:
     from edgetl.features.key import Dtype
@@ -33,7 +35,8 @@ _logger = logging.getLogger(__name__)
 _CHUNK_ROWS = 4096  # rows in memory at once while reading
 _DENSE = 4  # a range is scanned, not picked from, if at least every fourth row of it is wanted
 _APPEND_ATTEMPTS = 10
-_COLUMNS = ["digest", "feature", "check"]
+UNFINISHED = ".unfinished-"
+"""How folders begin that a killed process may leave behind, beside the datasets."""
 
 Digests: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -57,10 +60,11 @@ class LanceTable:
         self.dim = dim
         self.dtype = np.dtype(dtype)
         self._lance = require("lance", extra="train")
-        self._arrow = require("pyarrow", extra="train")
         self._dataset: Any = None
         self.unreadable: list[int] = []
         """Numbers of the fragments that could not be read when the table was last loaded."""
+        self.lost: dict[int, int] = {}
+        """How many rows each fragment has that was ever unreadable."""
 
     def load(self) -> Digests:
         """Read the digests of the newest version, past whatever is damaged.
@@ -106,14 +110,16 @@ class LanceTable:
         whole = np.zeros(len(numbers), dtype=np.bool_)
         for start in range(0, len(numbers), _CHUNK_ROWS):
             part = slice(start, start + _CHUNK_ROWS)
-            try:
-                features, checks = self._fetch(numbers[part])
-            except BaseException as error:
-                _raise_unless_damage(error)
-                _logger.warning("rows of %s can't be read: %s", self.path, _first_line(error))
+            if self._read(numbers[part], digests[part], out[part], whole[part]):
                 continue
-            whole[part] = row_checks(digests[part], features) == checks
-            out[part] = features
+            # Something in there can't be read: one fragment after the other, to lose no more.
+            fragment = np.searchsorted(self._fragment_ends(), numbers[part], side="right")
+            for number in np.unique(fragment):
+                rows = start + np.flatnonzero(fragment == number)
+                features = np.empty((len(rows), self.dim), dtype=np.float32)
+                good = np.zeros(len(rows), dtype=np.bool_)
+                if self._read(numbers[rows], digests[rows], features, good):
+                    out[rows], whole[rows] = features, good
         return whole
 
     def append(self, digests: NDArray[np.uint8], features: NDArray[Any], about: str) -> None:
@@ -124,26 +130,13 @@ class LanceTable:
             features: (n, dim) of the table's dtype.
             about: Kept as metadata when this makes the dataset.
         """
-        table = self._arrow.Table.from_arrays(
-            [
-                self._arrow.FixedSizeBinaryArray.from_buffers(
-                    self._arrow.binary(DIGEST_BYTES),
-                    len(digests),
-                    [None, self._arrow.py_buffer(np.ascontiguousarray(digests))],
-                ),
-                self._arrow.FixedSizeListArray.from_arrays(
-                    self._arrow.array(features.reshape(-1)), type=self._schema(about)[1].type
-                ),
-                self._arrow.array(row_checks(digests, features)),
-            ],
-            schema=self._schema(about),
-        )
+        table = to_arrow(digests, features, about)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(_APPEND_ATTEMPTS):
             try:
-                # Another process may make or remove the dataset between the question and the write.
-                mode = "append" if self._exists() else "create"
-                self._lance.write_dataset(table, str(self.path), mode=mode)
+                # Another process may make or remove the dataset between question and answer.
+                if self._exists() or not self._create(table):
+                    self._lance.write_dataset(table, str(self.path), mode="append")
                 return
             except OSError as error:
                 if attempt + 1 == _APPEND_ATTEMPTS or isinstance(error, PermissionError):
@@ -168,8 +161,12 @@ class LanceTable:
         )
 
     def fragments(self) -> int:
-        """Number of fragments of the version last loaded."""
-        return 0 if self._dataset is None else len(self._dataset.get_fragments())
+        """Number of fragments of the newest version."""
+        return 0 if (dataset := self._open()) is None else len(dataset.get_fragments())
+
+    def versions(self) -> int:
+        """Number of versions, the newest and all older ones."""
+        return sum(1 for _ in self.path.glob("_versions/*.manifest"))
 
     def count(self) -> int:
         """Number of rows of the version last loaded, as its manifest has it."""
@@ -211,31 +208,54 @@ class LanceTable:
 
     def _whole_rows(self, fragment: Any) -> Iterator[tuple[NDArray[np.uint8], NDArray[Any]]]:
         """The digests and features of a fragment that pass their check, in chunks."""
-        batches = iter(fragment.to_batches(columns=_COLUMNS, batch_size=_CHUNK_ROWS))
+        batches = iter(fragment.to_batches(columns=COLUMNS, batch_size=_CHUNK_ROWS))
         while True:
             try:
                 if (batch := next(batches, None)) is None:
                     return
-                digests = self._binary(batch.column("digest"))
-                features = self._matrix(batch.column("feature"))
+                digests = to_digests(batch.column("digest"))
+                features = to_features(batch.column("feature"), self.dim)
                 whole = row_checks(digests, features) == batch.column("check").to_numpy()
             except BaseException as error:
                 _raise_unless_damage(error)
                 return
             yield digests[whole], features[whole]
 
+    def _read(
+        self,
+        numbers: NDArray[np.int64],
+        digests: NDArray[np.uint8],
+        out: NDArray[np.float32],
+        whole: NDArray[np.bool_],
+    ) -> bool:
+        """Read rows into `out`, and into `whole` whether they pass; False if that fails."""
+        try:
+            features, checks = self._fetch(numbers)
+        except BaseException as error:
+            _raise_unless_damage(error)
+            _logger.warning("rows of %s can't be read: %s", self.path, _first_line(error))
+            return False
+        whole[:] = row_checks(digests, features) == checks
+        out[:] = features
+        return True
+
+    def _fragment_ends(self) -> NDArray[np.int64]:
+        """The row number after the last of each fragment."""
+        counts = [fragment.count_rows() for fragment in self._dataset.get_fragments()]
+        return np.cumsum(counts, dtype=np.int64)
+
     def _fetch(self, numbers: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.uint32]]:
         """Features and checks of rows."""
         first = int(numbers.min())
         span = int(numbers.max()) - first + 1
-        columns = _COLUMNS[1:]
+        columns = COLUMNS[1:]
         if span <= _DENSE * len(numbers):
             table = self._dataset.scanner(columns=columns, offset=first, limit=span).to_table()
             places = numbers - first
         else:
             ascending, places = np.unique(numbers, return_inverse=True)
             table = self._dataset.take(ascending.tolist(), columns=columns)
-        return self._matrix(table["feature"])[places], table["check"].to_numpy()[places]
+        return to_features(table["feature"], self.dim)[places], table["check"].to_numpy()[places]
 
     def _load_by_fragment(self) -> Digests:
         """The digests of the fragments that can be read."""
@@ -249,6 +269,7 @@ class LanceTable:
             except BaseException as error:
                 _raise_unless_damage(error)
                 self.unreadable.append(fragment.fragment_id)
+                self.lost[fragment.fragment_id] = rows
                 _logger.warning(
                     "%d rows of %s can't be read: %s", rows, self.path, _first_line(error)
                 )
@@ -257,48 +278,25 @@ class LanceTable:
         return np.concatenate([no_digest, *digests]), np.concatenate([no_number, *numbers])
 
     def _digests_of(self, source: Any) -> NDArray[np.uint8]:
-        return self._binary(source.to_table(columns=["digest"])["digest"])
+        return to_digests(source.to_table(columns=["digest"])["digest"])
 
-    def _binary(self, column: Any) -> NDArray[np.uint8]:
-        """(n, 32) uint8 from an Arrow column of fixed-size binary."""
-        parts = [np.empty((0, DIGEST_BYTES), np.uint8)]
-        for chunk in getattr(column, "chunks", [column]):
-            data = np.frombuffer(chunk.buffers()[1], np.uint8).reshape(-1, DIGEST_BYTES)
-            parts.append(data[chunk.offset : chunk.offset + len(chunk)])
-        return np.concatenate(parts)
+    def _create(self, table: Any) -> bool:
+        """Make the dataset; False if another process was faster.
 
-    def _matrix(self, column: Any) -> NDArray[Any]:
-        """(n, dim) from an Arrow column of fixed-size lists; without a copy if in one piece."""
-        parts = [
-            chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, self.dim)
-            for chunk in getattr(column, "chunks", [column])
-        ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _schema(self, about: str) -> Any:
-        arrow = self._arrow
-        value = arrow.from_numpy_dtype(self.dtype)
-        return arrow.schema(
-            [
-                arrow.field("digest", arrow.binary(DIGEST_BYTES), False),
-                arrow.field("feature", arrow.list_(value, self.dim), False),
-                arrow.field("check", arrow.uint32(), False),
-            ],
-            metadata={"about": about},
-        )
-
-    def _fits(self, schema: Any) -> bool:
-        """Whether columns are ours, as far as they matter (Lance changes the nullability)."""
-        if schema.names != _COLUMNS:
-            return False
-        digest, feature, check = schema.types
-        return bool(
-            digest == self._arrow.binary(DIGEST_BYTES)
-            and self._arrow.types.is_fixed_size_list(feature)
-            and feature.list_size == self.dim
-            and feature.value_type == self._arrow.from_numpy_dtype(self.dtype)
-            and check == self._arrow.uint32()
-        )
+        It is made elsewhere and then renamed: of two processes that let Lance make the same
+        dataset at the same moment, one overwrites the first rows of the other.
+        """
+        made = self.path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
+        self._lance.write_dataset(table, str(made), mode="create")
+        try:
+            made.rename(self.path)
+        except OSError:
+            shutil.rmtree(made, ignore_errors=True)
+            if self._exists():
+                return False
+            # All that is left there is damaged.
+            self._lance.write_dataset(table, str(self.path), mode="create")
+        return True
 
     def _exists(self) -> bool:
         return any(self.path.glob("_versions/*.manifest"))
@@ -309,7 +307,7 @@ class LanceTable:
             newest = max(self.path.glob("_versions/*.manifest"), key=_version)
             try:
                 dataset = self._lance.dataset(str(self.path))
-                if self._fits(dataset.schema):
+                if fits(dataset.schema, self.dim, self.dtype):
                     return dataset
                 reason = f"its columns are {dataset.schema.names}, {dataset.schema.types}"
             except BaseException as error:
@@ -356,16 +354,6 @@ def describe(path: Path) -> Description | None:
             _raise_unless_damage(error)
             unreadable += 1
     return None
-
-
-def row_checks(digests: NDArray[np.uint8], features: NDArray[Any]) -> NDArray[np.uint32]:
-    """CRC-32 of each row's digest followed by its feature."""
-    crc = zlib.crc32
-    return np.fromiter(
-        (crc(feature, crc(digest)) for digest, feature in zip(digests, features, strict=True)),
-        dtype=np.uint32,
-        count=len(digests),
-    )
 
 
 def _version(manifest: Path) -> int:
