@@ -1,0 +1,6 @@
+// What each binding file offers to module.cpp.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+void register_preprocess(nanobind::module_& module);

@@ -1,0 +1,9 @@
+// The Python module edgetl.native._core: registers each topic and does nothing else.
+#include <nanobind/nanobind.h>
+
+#include "bindings.h"
+
+NB_MODULE(_core, module) {
+    module.doc() = "The compiled core of edgetl; use it through edgetl.native.";
+    register_preprocess(module);
+}

@@ -1,0 +1,300 @@
+"""Turns a source (a path, bytes, an array, a PIL image) into RGB pixels, for training and device alike.
+
+JPEG files go through libjpeg-turbo (simplejpeg), which gives the same pixels as Pillow for less time;
+everything else, and any JPEG out of the ordinary, goes through Pillow and its ``convert("RGB")``. The
+EXIF orientation is applied. Pillow is imported only when a file needs it.
+
+Where Pillow's own conversion would lose the picture, this module decides: 16-bit greyscale keeps its
+high byte (as Pillow does for 16-bit colour) rather than being clipped to white, and floating-point or
+wider pixels are refused. It knows nothing about data sets or networks.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import threading
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+import PIL
+import simplejpeg
+from numpy.typing import NDArray
+
+from edgetl.errors import DataError
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+    from edgetl.preprocess import Preprocess
+
+Source: TypeAlias = "str | Path | bytes | NDArray[np.uint8] | PIL.Image.Image"
+"""What `read_image` reads: a file name, the bytes of a file, pixels, or a PIL image."""
+
+DECODER: str = f"simplejpeg {simplejpeg.__version__}, pillow {PIL.__version__}"
+"""The decoders whose versions decide the pixels; part of the key of every cached feature."""
+
+MAX_PIXELS = 2 * 89_478_485
+"""Larger images are refused before any memory is taken: twice Pillow's MAX_IMAGE_PIXELS, where Pillow
+itself stops warning and refuses."""
+
+MAX_SIDE = 1 << 20
+"""Longest side in pixels."""
+
+SCALED_MARGIN = 2
+"""``decode="scaled"`` keeps the shorter side at no less than this multiple of ``resize``."""
+
+_ORIENTATION = 0x0112
+_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+# The warnings module's filters belong to the whole process, so only one thread may swap them at a time.
+_quiet_lock = threading.Lock()
+
+
+def read_image(source: Source, *, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Decode one image.
+
+    Args:
+        source: A file name, the bytes of a file, a uint8 array (h, w), (h, w, 1), (h, w, 3) or
+            (h, w, 4), or a PIL image. Arrays are taken as they are: grey is repeated, alpha dropped.
+        preprocess: Its ``decode`` says whether a large JPEG may be decoded at 1/2, 1/4 or 1/8 of its
+            size (libjpeg's DCT scaling), with the shorter side at least `SCALED_MARGIN` times
+            ``resize``. Pillow's formats are always decoded in full.
+
+    Returns:
+        (h, w, 3) uint8 RGB with packed pixels; may share memory with `source` if that is an array.
+
+    Raises:
+        DataError: The file can't be read or is not an image that can be used: one line of reason,
+            without the file's name.
+        TypeError: `source` is of another type, or an array of another dtype.
+        ValueError: An array of another shape.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, (str, Path)):
+        source = _read_file(Path(source))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _decode(bytes(source), preprocess)
+    if hasattr(source, "getexif"):
+        return _from_pillow(source, "image")
+    raise TypeError(
+        f"an image must be a path, bytes, a numpy array or a PIL image, got {type(source).__name__}"
+    )
+
+
+def _from_array(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if array.dtype != np.uint8:
+        raise TypeError(f"an image array must be uint8, got {array.dtype}")
+    shape = array.shape
+    if len(shape) == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+        raise ValueError(
+            f"an image array must be (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), got {shape}"
+        )
+    if array.shape[2] == 1:
+        return np.repeat(array, 3, axis=2)
+    array = array[:, :, :3]
+    packed = array.strides[2] == 1 and array.strides[1] == 3
+    return array if packed else np.ascontiguousarray(array)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"can't be read: {error.strerror or error}") from None
+    except ValueError as error:  # a null character in the name
+        raise DataError(f"can't be read: {error}") from None
+
+
+def _decode(data: bytes, preprocess: Preprocess) -> NDArray[np.uint8]:
+    if not data:
+        raise DataError("empty file")
+    header = _scan_jpeg(data) if data.startswith(b"\xff\xd8\xff") else None
+    if header is not None:
+        _check_size(header.height, header.width)
+        image = _decode_jpeg(data, header, preprocess)
+        if image is not None:
+            return _orient(image, header.orientation)
+    return _decode_pillow(data)
+
+
+def _check_size(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
+        raise DataError(
+            f"too large: {width} x {height} pixels; the limit is {MAX_PIXELS} pixels, "
+            f"{MAX_SIDE} to a side"
+        )
+
+
+# ---- JPEG ---------------------------------------------------------------------------------------
+
+
+class _JpegHeader(NamedTuple):
+    height: int
+    width: int
+    orientation: int
+
+
+def _scan_jpeg(data: bytes) -> _JpegHeader | None:
+    """Size and orientation from the segments before the first scan; ITU-T T.81, annex B.
+
+    None means that the file is not a plain 8-bit greyscale or three-component JPEG, or is damaged:
+    Pillow then decides.
+    """
+    size: tuple[int, int] | None = None
+    exif = xmp = b""
+    at = 2
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            return None
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        body = data[at + 4 : at + 2 + length]
+        if marker == 0xDA:  # start of scan
+            break
+        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive; Huffman-coded
+            if len(body) < 6 or body[0] != 8 or body[5] not in (1, 3):
+                return None
+            size = (int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big"))
+        elif 0xC3 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return None
+        elif marker == 0xE1 and body.startswith(b"Exif\0\0"):
+            exif = exif or body[6:]
+        elif marker == 0xE1 and body.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
+            xmp = body
+        at += 2 + length
+    if size is None or min(size) < 1:
+        return None
+    return _JpegHeader(*size, _orientation(exif, xmp))
+
+
+def _orientation(exif: bytes, xmp: bytes) -> int:
+    """The orientation 1 to 8 of a TIFF header, else of an XMP packet, else 1."""
+    found = _exif_orientation(exif)
+    if found is None:
+        match = _XMP_ORIENTATION.search(xmp)
+        found = int(match[1]) if match else 1
+    return found if 1 <= found <= 8 else 1
+
+
+def _exif_orientation(exif: bytes) -> int | None:
+    """Tag 0x0112 of the first directory of a TIFF structure (TIFF 6.0, section 2)."""
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return None
+    try:
+        (start,) = struct.unpack_from(order + "I", exif, 4)
+        (count,) = struct.unpack_from(order + "H", exif, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(order + "HH", exif, entry)
+            if tag == _ORIENTATION:
+                form = {3: "H", 4: "I"}.get(kind)
+                return (
+                    None if form is None else struct.unpack_from(order + form, exif, entry + 8)[0]
+                )
+    except struct.error:  # damaged metadata does not make the picture unusable
+        pass
+    return None
+
+
+def _decode_jpeg(
+    data: bytes, header: _JpegHeader, preprocess: Preprocess
+) -> NDArray[np.uint8] | None:
+    """Decode with libjpeg-turbo; None where it has any complaint, so that Pillow decides."""
+    divisor = 1
+    if preprocess.decode == "scaled":
+        # Powers of two only: the codec has fast inverse transforms for these.
+        shorter = min(header.height, header.width)
+        needed = SCALED_MARGIN * preprocess.resize
+        divisor = next((d for d in (8, 4, 2) if -(-shorter // d) >= needed), 1)
+    try:
+        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data,
+            "RGB",
+            min_height=-(-header.height // divisor),
+            min_width=-(-header.width // divisor),
+        )
+    except ValueError:
+        return None
+    return image
+
+
+# ---- everything else ----------------------------------------------------------------------------
+
+
+def _decode_pillow(data: bytes) -> NDArray[np.uint8]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with _quiet_lock, warnings.catch_warnings():
+            # Size is checked here, and oddities of metadata are no reason to worry anyone.
+            warnings.simplefilter("ignore")
+            image = Image.open(BytesIO(data))
+    except UnidentifiedImageError:
+        raise DataError("not an image, or its header is damaged") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"too large: {error}") from None
+    except Exception as error:  # whatever a parser trips over in a hostile file
+        raise DataError(f"damaged image: {_one_line(error)}") from None
+    with image:
+        _check_size(image.height, image.width)
+        return _from_pillow(image, image.format or "image")
+
+
+def _from_pillow(image: PIL.Image.Image, kind: str) -> NDArray[np.uint8]:
+    """RGB pixels of a PIL image; `kind` names it in errors."""
+    try:
+        image.load()
+        with _quiet_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            orientation = image.getexif().get(_ORIENTATION, 1)
+        pixels = _convert(image)
+    except DataError:
+        raise
+    except Exception as error:  # whatever a decoder trips over in a hostile file
+        what = "truncated" if "truncated" in str(error) else "damaged"
+        raise DataError(f"{what} {kind}: {_one_line(error)}") from None
+    return _orient(pixels, orientation)
+
+
+def _convert(image: PIL.Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith("I"):  # 16-bit greyscale, in the machine's or another byte order
+        values = np.asarray(image.convert("I"))
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 0xFFFF:
+            raise DataError(
+                f"32-bit greyscale with values from {low} to {high}; convert it to 8 or 16 bits"
+            )
+        grey = (values >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode == "F":
+        raise DataError("floating-point pixels; convert the image to 8 or 16 bits")
+    if "transparency" in image.info:  # colours stay, and Pillow has nothing to warn about
+        image = image.copy()
+        del image.info["transparency"]
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _orient(image: NDArray[np.uint8], orientation: Any) -> NDArray[np.uint8]:
+    """Turn the picture upright; orientations as in TIFF 6.0, tag 274."""
+    if orientation not in (2, 3, 4, 5, 6, 7, 8):
+        return image
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)

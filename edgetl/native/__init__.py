@@ -1,0 +1,131 @@
+"""Picks the compiled core, checks what it is given, and calls it.
+
+It knows nothing about files, decoding or networks. Without the compiled module it falls back to the
+numpy reference, which gives the same numbers far more slowly; EDGETL_REQUIRE_NATIVE=1 makes that an
+error instead. EDGETL_ISA (``portable``, ``avx2``, ``avx512``) caps the instruction set, for tests.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.errors import MissingDependencyError
+from edgetl.native import reference
+
+try:
+    from edgetl.native import _core
+except ImportError as _error:  # pragma: no cover - depends on the installation
+    _core = None  # type: ignore[assignment]
+    _reason = str(_error)
+
+if TYPE_CHECKING:
+    from edgetl.preprocess import Preprocess
+
+__all__ = ["COMPILED", "INSTRUCTION_SETS", "MAX_SIDE", "instruction_set", "preprocess"]
+
+COMPILED: bool = _core is not None
+"""Whether the compiled core is there."""
+
+INSTRUCTION_SETS = ("portable", "avx2", "avx512")
+"""In rising order; a machine that has one has those before it. ``avx512`` includes VNNI."""
+
+MAX_SIDE = 1 << 20
+"""Longest side of an image in pixels."""
+
+
+@functools.cache
+def instruction_set() -> str:
+    """The instruction set in use, one of `INSTRUCTION_SETS`.
+
+    Raises:
+        ValueError: EDGETL_ISA is not one of them.
+    """
+    best = _core.best_isa() if COMPILED else "portable"
+    wanted = os.environ.get("EDGETL_ISA") or best
+    if wanted not in INSTRUCTION_SETS:
+        raise ValueError(f"EDGETL_ISA must be one of {INSTRUCTION_SETS}, got {wanted!r}")
+    return min(wanted, best, key=INSTRUCTION_SETS.index)
+
+
+def preprocess(
+    image: NDArray[np.uint8],
+    out: NDArray[np.float32],
+    definition: Preprocess,
+    *,
+    threads: int = 1,
+) -> None:
+    """Resize, crop, normalise and lay out one image; see `edgetl.Preprocess`.
+
+    Args:
+        image: (h, w, 3) uint8 RGB, sides 1 to `MAX_SIDE`; rows may be strided, pixels must be packed.
+        out: C-contiguous float32 of shape ``definition.shape``; overwritten.
+        definition: What to do.
+        threads: Threads to split the output rows over. The default suits callers that work on
+            several images at once; the GIL is released either way.
+
+    Raises:
+        TypeError: `image` or `out` is not an array of the right type.
+        ValueError: A shape, a stride or `threads` does not fit.
+        MissingDependencyError: The compiled core is missing and EDGETL_REQUIRE_NATIVE is 1.
+    """
+    _check(image, out, definition, threads)
+    if not COMPILED:
+        _announce_fallback()
+        reference.preprocess(image, out, definition)
+        return
+    _core.preprocess(
+        image,
+        out,
+        definition.size,
+        definition.resize,
+        definition.interpolation == "bicubic",
+        definition.layout == "nhwc",
+        definition.fit == "squash",
+        definition.mean,
+        definition.std,
+        threads,
+        instruction_set(),
+    )
+
+
+def _check(
+    image: NDArray[np.uint8], out: NDArray[np.float32], definition: Preprocess, threads: int
+) -> None:
+    for name, array, dtype in (("image", image, np.uint8), ("out", out, np.float32)):
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{name} must be a numpy array, got {type(array).__name__}")
+        if array.dtype != dtype:
+            raise TypeError(f"{name} must be {np.dtype(dtype)}, got {array.dtype}")
+    shape = image.shape
+    if len(shape) != 3 or shape[2] != 3:
+        raise ValueError(f"image must have shape (h, w, 3), got {shape}")
+    if not (1 <= shape[0] <= MAX_SIDE and 1 <= shape[1] <= MAX_SIDE):
+        raise ValueError(f"image sides must be 1 to {MAX_SIDE} pixels, got {shape[0]} x {shape[1]}")
+    if image.strides[2] != 1 or (shape[1] > 1 and image.strides[1] != 3):
+        raise ValueError(
+            f"pixels must be packed (only rows may be strided), got strides {image.strides}; "
+            "use numpy.ascontiguousarray(image)"
+        )
+    if out.shape != definition.shape:
+        raise ValueError(f"out must have shape {definition.shape}, got {out.shape}")
+    if not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
+        raise ValueError("out must be C-contiguous, aligned and writeable")
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+
+
+@functools.cache
+def _announce_fallback() -> None:
+    message = (
+        f"the compiled core of edgetl is missing ({_reason}); "
+        "build it with: pip install . (needs a C++17 compiler)"
+    )
+    if os.environ.get("EDGETL_REQUIRE_NATIVE") == "1":
+        raise MissingDependencyError(message)
+    logging.getLogger(__name__).warning("%s; using numpy, which is far slower", message)

@@ -1,0 +1,17 @@
+import numpy as np
+from numpy.typing import NDArray
+
+def preprocess(
+    image: NDArray[np.uint8],
+    out: NDArray[np.float32],
+    size: int,
+    resize: int,
+    bicubic: bool,
+    nhwc: bool,
+    squash: bool,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    threads: int,
+    isa: str,
+) -> None: ...
+def best_isa() -> str: ...

@@ -1,0 +1,117 @@
+"""The numpy truth of the compiled core: the same fixed-point arithmetic, written to be read.
+
+Resizing follows Pillow's 8-bit resampling: weights with 22 fractional bits, one axis after the other,
+rounded to uint8 in between. Which axis goes first follows Pillow 13: the width, unless the height
+shrinks by more than twice as many pixels (Pillow before 13 always begins with the width; the results
+differ by rounding). Sizes and crop offsets follow torchvision's ``Resize`` and
+``CenterCrop``. It knows nothing about instruction sets, and is two orders of magnitude slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from edgetl.preprocess import Preprocess
+
+PRECISION_BITS = 32 - 8 - 2
+
+
+def bilinear(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The triangle filter; zero from 1 on."""
+    return np.maximum(1.0 - np.abs(x), 0.0)
+
+
+def bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys' cubic convolution with a = -0.5 (IEEE Trans. ASSP 29(6), 1981); zero from 2 on."""
+    a = -0.5
+    x = np.abs(x)
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    far = (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
+
+
+FILTERS: dict[str, tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], float]] = {
+    "bilinear": (bilinear, 1.0),
+    "bicubic": (bicubic, 2.0),
+}
+"""Each filter and its radius in samples."""
+
+
+def geometry(height: int, width: int, definition: Preprocess) -> tuple[int, int, int, int]:
+    """Height and width of the resized image, and top and left of the crop inside it."""
+    rows = columns = definition.resize
+    if definition.fit == "shortest":
+        longer = int(definition.resize * max(height, width) / min(height, width))
+        if height < width:
+            columns = longer
+        else:
+            rows = longer
+    top = round((rows - definition.size) / 2.0)
+    left = round((columns - definition.size) / 2.0)
+    return rows, columns, top, left
+
+
+def weights(
+    size_in: int, size_out: int, index: int, filter_name: str
+) -> tuple[int, NDArray[np.int64]]:
+    """First input and fixed-point weights of output `index` when `size_in` becomes `size_out`."""
+    kernel, radius = FILTERS[filter_name]
+    scale = size_in / size_out
+    filter_scale = max(scale, 1.0)
+    support = radius * filter_scale
+    center = (index + 0.5) * scale
+    low = max(int(center - support + 0.5), 0)
+    high = min(int(center + support + 0.5), size_in)
+    exact = kernel((np.arange(low, high) - center + 0.5) * (1.0 / filter_scale))
+    total = 0.0
+    for value in exact:  # one after the other: numpy's pairwise sum rounds differently
+        total += float(value)
+    if total != 0.0:
+        exact = exact / total
+    scaled = exact * (1 << PRECISION_BITS)
+    return low, np.trunc(np.where(exact < 0, scaled - 0.5, scaled + 0.5)).astype(np.int64)
+
+
+def resample_rows(
+    image: NDArray[np.uint8], size_out: int, first: int, count: int, filter_name: str
+) -> NDArray[np.uint8]:
+    """Rows ``first`` to ``first + count`` of `image` (h, w, c) resized to `size_out` rows."""
+    size_in = image.shape[0]
+    if size_in == size_out:
+        return image[first : first + count]
+    out = np.empty((count, *image.shape[1:]), dtype=np.uint8)
+    for i in range(count):
+        low, fixed = weights(size_in, size_out, first + i, filter_name)
+        taps = image[low : low + len(fixed)].astype(np.int64)
+        total = np.tensordot(fixed, taps, axes=1) + (1 << (PRECISION_BITS - 1))
+        out[i] = np.clip(total >> PRECISION_BITS, 0, 255)
+    return out
+
+
+def normalise(image: NDArray[np.uint8], definition: Preprocess) -> NDArray[np.float32]:
+    """``(value / 255 - mean) / std`` in float32, rounded after each step, as torch computes it."""
+    mean = np.asarray(definition.mean, dtype=np.float32)
+    std = np.asarray(definition.std, dtype=np.float32)
+    unit = image.astype(np.float32) / np.float32(255)
+    result: NDArray[np.float32] = (unit - mean) / std
+    return result
+
+
+def preprocess(image: NDArray[np.uint8], out: NDArray[np.float32], definition: Preprocess) -> None:
+    """Write the preprocessed `image` (h, w, 3) into `out`, of shape ``definition.shape``."""
+    height, width = image.shape[:2]
+    rows, columns, top, left = geometry(height, width, definition)
+    size, name = definition.size, definition.interpolation
+    rows_first = height - rows > 0 and height - rows > 2 * (width - columns)
+    if rows_first:
+        image = resample_rows(image, rows, top, size, name)
+    image = resample_rows(image.swapaxes(0, 1), columns, left, size, name).swapaxes(0, 1)
+    if not rows_first:
+        image = resample_rows(image, rows, top, size, name)
+    result = normalise(image, definition)
+    out[...] = result.transpose(2, 0, 1) if definition.layout == "nchw" else result
