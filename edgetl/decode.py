@@ -1,12 +1,12 @@
-"""Turns a source (a path, bytes, an array, a PIL image) into RGB pixels, for training and device alike.
+"""Turns a path, bytes, an array or a PIL image into RGB pixels, for training and device alike.
 
-JPEG files go through libjpeg-turbo (simplejpeg), which gives the same pixels as Pillow for less time;
-everything else, and any JPEG out of the ordinary, goes through Pillow and its ``convert("RGB")``. The
-EXIF orientation is applied. Pillow is imported only when a file needs it.
+JPEG files go through libjpeg-turbo (simplejpeg), which gives the same pixels as Pillow for less
+time; everything else, and any JPEG out of the ordinary, goes through Pillow and its
+``convert("RGB")``. The EXIF orientation is applied. Pillow is imported only when a file needs it.
 
-Where Pillow's own conversion would lose the picture, this module decides: 16-bit greyscale keeps its
-high byte (as Pillow does for 16-bit colour) rather than being clipped to white, and floating-point or
-wider pixels are refused. It knows nothing about data sets or networks.
+Where Pillow's own conversion would lose the picture, this module decides: 16-bit greyscale keeps
+its high byte (as Pillow does for 16-bit colour) rather than being clipped to white, and
+floating-point or wider pixels are refused. It knows nothing about data sets or networks.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import struct
 import threading
 import warnings
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -38,8 +39,8 @@ DECODER: str = f"simplejpeg {simplejpeg.__version__}, pillow {PIL.__version__}"
 """The decoders whose versions decide the pixels; part of the key of every cached feature."""
 
 MAX_PIXELS = 2 * 89_478_485
-"""Larger images are refused before any memory is taken: twice Pillow's MAX_IMAGE_PIXELS, where Pillow
-itself stops warning and refuses."""
+"""Larger images are refused before any memory is taken: twice Pillow's MAX_IMAGE_PIXELS, where
+Pillow itself stops warning and refuses."""
 
 MAX_SIDE = 1 << 20
 """Longest side in pixels."""
@@ -48,8 +49,9 @@ SCALED_MARGIN = 2
 """``decode="scaled"`` keeps the shorter side at no less than this multiple of ``resize``."""
 
 _ORIENTATION = 0x0112
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
-# The warnings module's filters belong to the whole process, so only one thread may swap them at a time.
+# The filters of `warnings` belong to the whole process: only one thread may swap them at a time.
 _quiet_lock = threading.Lock()
 
 
@@ -58,10 +60,10 @@ def read_image(source: Source, *, preprocess: Preprocess) -> NDArray[np.uint8]:
 
     Args:
         source: A file name, the bytes of a file, a uint8 array (h, w), (h, w, 1), (h, w, 3) or
-            (h, w, 4), or a PIL image. Arrays are taken as they are: grey is repeated, alpha dropped.
-        preprocess: Its ``decode`` says whether a large JPEG may be decoded at 1/2, 1/4 or 1/8 of its
-            size (libjpeg's DCT scaling), with the shorter side at least `SCALED_MARGIN` times
-            ``resize``. Pillow's formats are always decoded in full.
+            (h, w, 4), or a PIL image. Of arrays, grey is repeated and alpha dropped.
+        preprocess: Its ``decode`` says whether a large JPEG may be decoded at 1/2, 1/4 or 1/8 of
+            its size (libjpeg's DCT scaling), with the shorter side at least `SCALED_MARGIN`
+            times ``resize``. Other formats are always decoded in full.
 
     Returns:
         (h, w, 3) uint8 RGB with packed pixels; may share memory with `source` if that is an array.
@@ -146,34 +148,37 @@ def _scan_jpeg(data: bytes) -> _JpegHeader | None:
     None means that the file is not a plain 8-bit greyscale or three-component JPEG, or is damaged:
     Pillow then decides.
     """
-    size: tuple[int, int] | None = None
-    exif = xmp = b""
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return None
-        marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        body = data[at + 4 : at + 2 + length]
-        if marker == 0xDA:  # start of scan
-            break
-        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive; Huffman-coded
-            if len(body) < 6 or body[0] != 8 or body[5] not in (1, 3):
+    frame = exif = xmp = b""
+    for marker, body in _segments(data):
+        if marker in _FRAMES:
+            if marker not in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
                 return None
-            size = (int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big"))
-        elif 0xC3 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return None
+            frame = body
         elif marker == 0xE1 and body.startswith(b"Exif\0\0"):
             exif = exif or body[6:]
         elif marker == 0xE1 and body.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
             xmp = body
-        at += 2 + length
-    if size is None or min(size) < 1:
+    if len(frame) < 6:
         return None
-    return _JpegHeader(*size, _orientation(exif, xmp))
+    bits, height, width, components = struct.unpack_from(">BHHB", frame)
+    if bits != 8 or components not in (1, 3) or height < 1 or width < 1:
+        return None
+    return _JpegHeader(height, width, _orientation(exif, xmp))
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and body of each segment up to the first scan, or to the first that makes no sense."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker == 0xDA:  # start of scan
+            return
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        yield marker, data[at + 4 : at + 2 + length]
+        at += 2 + length
 
 
 def _orientation(exif: bytes, xmp: bytes) -> int:
@@ -197,9 +202,7 @@ def _exif_orientation(exif: bytes) -> int | None:
             tag, kind = struct.unpack_from(order + "HH", exif, entry)
             if tag == _ORIENTATION:
                 form = {3: "H", 4: "I"}.get(kind)
-                return (
-                    None if form is None else struct.unpack_from(order + form, exif, entry + 8)[0]
-                )
+                return struct.unpack_from(order + form, exif, entry + 8)[0] if form else None
     except struct.error:  # damaged metadata does not make the picture unusable
         pass
     return None

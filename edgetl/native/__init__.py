@@ -63,7 +63,8 @@ def preprocess(
     """Resize, crop, normalise and lay out one image; see `edgetl.Preprocess`.
 
     Args:
-        image: (h, w, 3) uint8 RGB, sides 1 to `MAX_SIDE`; rows may be strided, pixels must be packed.
+        image: (h, w, 3) uint8 RGB, sides 1 to `MAX_SIDE`; rows may be strided, pixels must be
+            packed.
         out: C-contiguous float32 of shape ``definition.shape``; overwritten.
         definition: What to do.
         threads: Threads to split the output rows over. The default suits callers that work on

@@ -1,9 +1,9 @@
 """The numpy truth of the compiled core: the same fixed-point arithmetic, written to be read.
 
-Resizing follows Pillow's 8-bit resampling: weights with 22 fractional bits, one axis after the other,
-rounded to uint8 in between. Which axis goes first follows Pillow 13: the width, unless the height
-shrinks by more than twice as many pixels (Pillow before 13 always begins with the width; the results
-differ by rounding). Sizes and crop offsets follow torchvision's ``Resize`` and
+Resizing follows Pillow's 8-bit resampling: weights with 22 fractional bits, one axis after the
+other, rounded to uint8 in between. Which axis goes first follows Pillow 13: the width, unless the
+height shrinks by more than twice as many pixels (Pillow before 13 always begins with the width; the
+results differ by rounding). Sizes and crop offsets follow torchvision's ``Resize`` and
 ``CenterCrop``. It knows nothing about instruction sets, and is two orders of magnitude slower.
 """
 
@@ -67,12 +67,13 @@ def weights(
     center = (index + 0.5) * scale
     low = max(int(center - support + 0.5), 0)
     high = min(int(center + support + 0.5), size_in)
-    exact = kernel((np.arange(low, high) - center + 0.5) * (1.0 / filter_scale))
+    position = np.arange(low, high, dtype=np.float64) - center + 0.5
+    exact = kernel(position * (1.0 / filter_scale))
     total = 0.0
     for value in exact:  # one after the other: numpy's pairwise sum rounds differently
         total += float(value)
     if total != 0.0:
-        exact = exact / total
+        exact /= total
     scaled = exact * (1 << PRECISION_BITS)
     return low, np.trunc(np.where(exact < 0, scaled - 0.5, scaled + 0.5)).astype(np.int64)
 
