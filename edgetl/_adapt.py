@@ -180,7 +180,9 @@ def evaluate_bundle(
         manifest.labels,
         train_counts=manifest.provenance.get("train_counts", [0] * len(manifest.labels)),
         head=known.head if known else HeadRecord(kind=manifest.head),
-        run=_run_record(manifest.backbone, target, options, extraction, started),
+        run=dataclasses.replace(
+            _run_record(manifest.backbone, target, options, extraction, started), notes=test.notes
+        ),
     )
 
 
