@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgetl.errors import CorruptError
 from edgetl.heads.calibrate import softmax
-from edgetl.heads.ops import NUMPY, Array, Ops
+from edgetl.heads.training import TrainingSet
 from edgetl.heads.validate import (
     NotFittedError,
     borrowed,
@@ -66,52 +66,33 @@ class Head(ABC):
             check_labels(y, len(features))
             features, y, weights = features[counted], np.asarray(y)[counted], weights[counted]
         classes, codes = check_labels(y, len(features))
-        return self.fit_encoded(features, classes, codes, weights, NUMPY)
+        data = TrainingSet(features, codes, weights, len(classes))
+        return self.fit_set(data, classes)
 
-    def fit_encoded(
-        self,
-        features: Array,
-        classes: NDArray[Any],
-        codes: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        ops: Ops,
-        *,
-        calibrate: bool = True,
-    ) -> Self:
-        """Fit to input that is already checked, with the given array library.
+    def fit_set(self, data: TrainingSet, classes: NDArray[Any], *, calibrate: bool = True) -> Self:
+        """Fit to a checked training set, in whichever array library it is.
 
         Args:
-            features: (n, dim) of the `Ops`' library, float32 or float64, finite.
+            data: The samples.
             classes: (classes,) labels, sorted.
-            codes: (n,) position of each sample's label in `classes`; each class occurs.
-            weights: (n,) positive.
-            ops: The array library that `features` belongs to.
             calibrate: Whether to fit the temperature too, which takes held-out scores.
 
         Raises:
-            ValueError: There is only one class.
+            ValueError: There is only one class, or an argument of the constructor is unusable.
         """
         if len(classes) < 2:
             raise ValueError(
                 f"need at least 2 classes to fit a head, got 1 class: {classes.tolist()}"
             )
         self.classes_ = classes
-        self.n_features_in_ = int(features.shape[1])
+        self.n_features_in_ = data.dim
         self.temperature_ = 1.0
-        self._fit(features, codes, weights, ops, calibrate=calibrate)
+        self._fit(data, calibrate=calibrate)
         return self
 
     @abstractmethod
-    def _fit(
-        self,
-        features: Array,
-        codes: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        ops: Ops,
-        *,
-        calibrate: bool,
-    ) -> None:
-        """Set the learned state; `classes_`, `n_features_in_` and `temperature_` are already set."""
+    def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:
+        """Set the learned state; `classes_`, `n_features_in_` and `temperature_` are set."""
 
     @abstractmethod
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
@@ -163,7 +144,7 @@ class Head(ABC):
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy on labelled features."""
         right = self.predict(X) == np.asarray(y)
-        return float(np.average(right, weights=sample_weight))
+        return float(right @ check_weights(sample_weight, len(right)) / len(right))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The learned state as numeric arrays, for a bundle's safetensors file.

@@ -7,42 +7,24 @@ from numpy.typing import NDArray
 
 from edgetl.heads.base import Head
 from edgetl.heads.calibrate import HeldOut
-from edgetl.heads.ops import Array, Ops
+from edgetl.heads.training import TrainingSet
 
 
-def held_out(
-    head: Head,
-    features: Array,
-    codes: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    folds: NDArray[np.int64],
-    ops: Ops,
-) -> HeldOut:
+def held_out(head: Head, data: TrainingSet, folds: NDArray[np.int64]) -> HeldOut:
     """Scores of each sample by the head fitted to the other folds.
 
     Args:
         head: What to fit, again and again, as it is; it is not changed.
-        features: (n, dim) of the `Ops`' library.
-        codes: (n,) class of each sample.
-        weights: (n,) positive.
+        data: All samples.
         folds: (n,) fold of each sample, or -1 for samples that are never held out.
-        ops: The array library.
     """
-    classes = np.arange(int(codes.max()) + 1)
+    classes = np.arange(data.n_classes)
     rows, scores = [], []
     for fold in range(int(folds.max()) + 1):
-        inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        if not len(outside):
-            continue
-        part = type(head)(**head.get_params())
-        part.fit_encoded(
-            features[ops.index(inside)],
-            classes,
-            codes[inside],
-            weights[inside],
-            ops,
-            calibrate=False,
-        )
-        rows.append(outside)
-        scores.append(part.scores(ops.to_numpy(features[ops.index(outside)])))
-    return HeldOut.of(np.concatenate(scores), np.concatenate(rows), codes, weights)
+        outside = np.flatnonzero(folds == fold)
+        if len(outside):
+            part = type(head)(**head.get_params())
+            part.fit_set(data.subset(np.flatnonzero(folds != fold)), classes, calibrate=False)
+            rows.append(outside)
+            scores.append(part.scores(data.ops.to_numpy(data.features[data.ops.index(outside)])))
+    return HeldOut.of(np.concatenate(scores), np.concatenate(rows), data.codes, data.weights)

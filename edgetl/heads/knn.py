@@ -12,8 +12,8 @@ from edgetl.errors import CorruptError
 from edgetl.heads.base import Head, stored
 from edgetl.heads.crossval import held_out
 from edgetl.heads.folds import stratified_folds
-from edgetl.heads.ops import Array, Ops
 from edgetl.heads.prototype import unit_rows
+from edgetl.heads.training import TrainingSet
 
 _SIMILARITIES = 1 << 22
 """Similarities worked on at a time: 16 MB of float32, however many queries there are."""
@@ -43,23 +43,14 @@ class KnnHead(Head):
     def __init__(self, n_neighbors: int = 5) -> None:
         self.n_neighbors = n_neighbors
 
-    def _fit(
-        self,
-        features: Array,
-        codes: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        ops: Ops,
-        *,
-        calibrate: bool,
-    ) -> None:
+    def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:
         if self.n_neighbors < 1:
             raise ValueError(f"n_neighbors must be at least 1, got {self.n_neighbors}")
-        self.neighbors_ = unit_rows(ops.to_numpy(features)).astype(np.float32)
-        self.codes_, self.weights_ = codes, weights
-        folds = stratified_folds(codes)
+        self.neighbors_ = unit_rows(data.ops.to_numpy(data.features)).astype(np.float32)
+        self.codes_, self.weights_ = data.codes, data.weights
+        folds = stratified_folds(data.codes)
         if calibrate and folds.max() >= 0:
-            held = held_out(self, features, codes, weights, folds, ops)
-            self.temperature_ = held.temperature
+            self.temperature_ = held_out(self, data, folds).temperature
 
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
         count = len(self.classes_)

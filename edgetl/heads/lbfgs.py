@@ -25,7 +25,7 @@ class Objective(Protocol):
     """Smooth convex functions, one per problem."""
 
     def evaluate(self, points: Points, which: NDArray[np.int64]) -> tuple[Points, Points]:
-        """Values (a,) and gradients (a, k, p) of the problems `which` (a,) at `points` (a, k, p)."""
+        """Values (a,) and gradients (a, k, p) of the problems `which` (a,) at points (a, k, p)."""
         ...
 
     def gradient_norm(self, gradients: Points) -> Points:
@@ -79,18 +79,19 @@ class _History:
     def direction(self, which: NDArray[np.int64], gradient: Points, scale: Points) -> Points:
         """Minus the approximate inverse Hessian times the gradient, for the problems `which`."""
         size = len(self.rho)
+        chosen = slice(None) if len(which) == self.rho.shape[1] else which  # a slice copies nothing
         order = [(self.newest - age) % size for age in range(size)] if self.newest >= 0 else []
-        order = [place for place in order if self.rho[place, which].any()]
+        order = [place for place in order if self.rho[place, chosen].any()]
         result = gradient.copy()
         alphas = []
         for place in order:
-            alpha = self.rho[place, which] * _dot(self.steps[place, which], result)
-            result -= alpha[:, None, None] * self.changes[place, which]
+            alpha = self.rho[place, chosen] * _dot(self.steps[place, chosen], result)
+            result -= alpha[:, None, None] * self.changes[place, chosen]
             alphas.append(alpha)
         result /= scale
         for place, alpha in zip(reversed(order), reversed(alphas), strict=True):
-            beta = self.rho[place, which] * _dot(self.changes[place, which], result)
-            result += (alpha - beta)[:, None, None] * self.steps[place, which]
+            beta = self.rho[place, chosen] * _dot(self.changes[place, chosen], result)
+            result += (alpha - beta)[:, None, None] * self.steps[place, chosen]
         return -result
 
 
@@ -101,7 +102,7 @@ def minimise(
     *,
     tolerance: float,
     max_iterations: int,
-    memory: int = 10,
+    memory: int = 6,
 ) -> Minimum:
     """Minimise every problem until its gradient norm is at most `tolerance`.
 

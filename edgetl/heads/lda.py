@@ -9,18 +9,19 @@ knows nothing about class-wise covariances.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.heads.axes import Axes, class_means, principal_axes
+from edgetl.heads.axes import Axes, gram_of
 from edgetl.heads.calibrate import HeldOut, choose
 from edgetl.heads.linear import LinearHead
-from edgetl.heads.ops import Array, Float, Ops
+from edgetl.heads.ops import Array, Float
+from edgetl.heads.training import TrainingSet
 
 SHRINKAGES: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
-_DOUBLE = 1 << 23
 _ROWS = 4096
 
 
@@ -53,25 +54,21 @@ class LdaHead(LinearHead):
         """The strength in use."""
         return {"shrinkage": self.shrinkage_}
 
-    def _fit(
-        self,
-        features: Array,
-        codes: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        ops: Ops,
-        *,
-        calibrate: bool,
-    ) -> None:
+    def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:
         amounts = None if self.shrinkage == "ledoit-wolf" else _checked(self.shrinkage)
-        model = Scatter(features, codes, weights, len(self.classes_), ops)
+        if amounts is not None and len(amounts) == 1 and not calibrate:
+            self.shrinkage_, self.accuracies_ = amounts[0], None
+            self.coef_, self.intercept_ = solve_once(data, amounts[0])
+            return
+        model = Scatter(data)
         if amounts is None:
             amounts = (model.ledoit_wolf(),)
         self.shrinkage_ = amounts[0]
         self.accuracies_: NDArray[np.float64] | None = None
-        known = np.flatnonzero(np.bincount(codes)[codes] > 1)
+        known = np.flatnonzero(np.bincount(data.codes)[data.codes] > 1)
         if len(known) and (calibrate or len(amounts) > 1):
             sweep = [
-                HeldOut.of(model.left_out(amount)[known], known, codes, weights)
+                HeldOut.of(model.left_out(amount)[known], known, data.codes, data.weights)
                 for amount in amounts
             ]
             best = choose(sweep)
@@ -84,30 +81,19 @@ class LdaHead(LinearHead):
 class Scatter:
     """Class means and the within-class scatter of a set of samples, on the scatter's axes."""
 
-    def __init__(
-        self,
-        features: Array,
-        codes: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        n_classes: int,
-        ops: Ops,
-    ) -> None:
-        n, self.dim = features.shape
-        self.codes, self.weights, self.ops = codes, weights, ops
-        self.totals = np.bincount(codes, weights, minlength=n_classes)
-        self.total = float(weights.sum())
-        self.means = class_means(features, codes, weights, n_classes, ops)
-        self.dtype: Float = "float64" if self.dim > n or n * self.dim <= _DOUBLE else "float32"
-        precise: Float = "float64" if ops.is_double(features) else self.dtype
-        inner = ops.asarray(features, precise) - ops.asarray(self.means, precise)[ops.index(codes)]
-        uneven = None if bool((weights == 1).all()) else weights
-        self.axes: Axes = principal_axes(inner, ops, dtype=self.dtype, weights=uneven)
+    def __init__(self, data: TrainingSet) -> None:
+        self.ops, self.dim = data.ops, data.dim
+        self.codes, self.weights = data.codes, data.weights
+        self.totals, self.total = data.totals, float(data.weights.sum())
+        self.means = data.class_means()
+        self.axes: Axes = replace(data, features=within(data, self.means), _axes={}).weighted_axes()
         self.middle = self.totals @ self.means / self.total
         offsets = self.means - self.middle
-        inside = offsets @ self.axes.back
+        axes = self.axes.basis()
+        inside = offsets @ axes.T
         # What the axes of the scatter can't express of the means gets axes of its own.
-        outside, places = np.linalg.qr((offsets - inside @ self.axes.back.T).T)
-        self.basis = np.hstack([self.axes.back, outside])
+        outside, places = np.linalg.qr((offsets - inside @ axes).T)
+        self.basis = np.vstack([axes, outside.T])
         self.places = np.hstack([inside, places.T])
         self.spread = np.append(self.axes.eigenvalues, np.zeros(outside.shape[1]))
         self.trace = float(self.axes.eigenvalues.sum()) / self.total
@@ -116,7 +102,7 @@ class Scatter:
         """Coefficients (classes, dim) and intercepts (classes,)."""
         variances = self._variances(shrinkage, self.total)
         rotated = self.places / variances
-        coefficients = rotated @ self.basis.T
+        coefficients = rotated @ self.basis
         intercept = np.log(self.totals / self.total)
         intercept -= 0.5 * np.einsum("kr,kr->k", rotated, self.places)
         return coefficients, intercept - coefficients @ self.middle
@@ -133,9 +119,9 @@ class Scatter:
         for rows, block in self._blocks():
             codes, weights = self.codes[rows], self.weights[rows]
             roots = np.sqrt(weights)
-            across = self.ops.to_numpy(block @ self.ops.asarray(scaled.T, self.dtype))
+            across = self.ops.to_numpy(block @ self.ops.asarray(scaled.T, self.axes.dtype))
             across = across / roots[:, None]
-            inverse = self.ops.asarray(1 / variances[:rank, None], self.dtype)
+            inverse = self.ops.asarray(1 / variances[:rank, None], self.axes.dtype)
             own = self.ops.to_numpy((block * block) @ inverse)[:, 0] / weights
             places = np.arange(len(codes))
             # u is the sample minus its class mean, v_k the sample minus the mean of class k.
@@ -172,6 +158,41 @@ class Scatter:
         for start in range(0, len(self.codes), _ROWS):
             rows = slice(start, start + _ROWS)
             yield rows, self.axes.rotated[rows]
+
+
+def solve_once(
+    data: TrainingSet, shrinkage: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients and intercepts for one amount, by the smaller of two linear systems."""
+    ops, total, means = data.ops, float(data.weights.sum()), data.class_means()
+    rows, _ = replace(data, features=within(data, means)).centred()
+    middle = data.totals @ means / total
+    offsets = means - middle
+    n, dim = rows.shape
+    small = rows @ rows.T if dim > n else gram_of(rows, ops)
+    trace = float(small.diagonal().sum()) / total
+    if trace == 0:
+        raise ValueError("the samples of each class are all alike: LDA has no covariance to use")
+    # covariance = share (rows.T @ rows) + floor I; with few samples inverted by Woodbury's identity.
+    share, floor = (1 - shrinkage) / total, shrinkage * trace / dim
+    right = ops.asarray(offsets.T, "float64")
+    eye = ops.asarray(np.eye(min(n, dim)), "float64")
+    if dim > n:
+        core = ops.solve(share * small + floor * eye, share * (rows @ right))
+        solution = (right - rows.T @ core) / floor
+    else:
+        solution = ops.solve(share * small + floor * eye, right)
+    coefficients = np.asarray(ops.to_numpy(solution).T)
+    intercept = np.log(data.totals / total) - 0.5 * np.einsum("kd,kd->k", coefficients, offsets)
+    return coefficients, intercept - coefficients @ middle
+
+
+def within(data: TrainingSet, means: NDArray[np.float64]) -> Array:
+    """Features minus the means of their classes, (n, dim)."""
+    double = data.precision == "float64" or data.ops.is_double(data.features)
+    precise: Float = "float64" if double else "float32"
+    centres = data.ops.asarray(means, precise)[data.ops.index(data.codes)]
+    return data.ops.asarray(data.features, precise) - centres
 
 
 def _checked(values: Any) -> tuple[float, ...]:

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.heads.axes import class_means
 from edgetl.heads.base import Head, narrow, positive, stored
 from edgetl.heads.crossval import held_out
 from edgetl.heads.folds import stratified_folds
-from edgetl.heads.ops import Array, Ops
+from edgetl.heads.training import TrainingSet
 
 
 class PrototypeHead(Head):
@@ -43,23 +42,14 @@ class PrototypeHead(Head):
         self.scale = scale
         self.center = center
 
-    def _fit(
-        self,
-        features: Array,
-        codes: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        ops: Ops,
-        *,
-        calibrate: bool,
-    ) -> None:
+    def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:
         if not 0 < self.scale < np.inf:
             raise ValueError(f"scale must be positive, got {self.scale}")
-        self.prototypes_ = class_means(features, codes, weights, len(self.classes_), ops)
-        self.counts_ = np.bincount(codes, weights, minlength=len(self.classes_))
-        folds = stratified_folds(codes)
+        self.prototypes_ = data.class_means()
+        self.counts_ = data.totals
+        folds = stratified_folds(data.codes)
         if calibrate and folds.max() >= 0:
-            held = held_out(self, features, codes, weights, folds, ops)
-            self.temperature_ = held.temperature
+            self.temperature_ = held_out(self, data, folds).temperature
 
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
         middle = self.prototypes_.mean(axis=0) if self.center else 0.0

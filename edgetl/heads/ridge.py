@@ -14,17 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.heads.axes import Axes, centred, gram_of, principal_axes
+from edgetl.heads.axes import gram_of
 from edgetl.heads.calibrate import HeldOut
 from edgetl.heads.linear import LinearHead
-from edgetl.heads.ops import Array, Float, Ops
+from edgetl.heads.ops import Array
+from edgetl.heads.training import TrainingSet
 from edgetl.heads.validate import checked_strengths, class_weights
 
 ALPHAS: tuple[float, ...] = tuple(float(value) for value in np.logspace(-3, 6, 10))
 """Ten strengths from 1e-3 to 1e6: they bracket what features of unit scale need."""
 
-_DOUBLE = 1 << 23
-"""Up to so many numbers features are worked on in float64."""
 _ROWS = 4096
 
 
@@ -58,40 +57,24 @@ class RidgeHead(LinearHead):
         """The strength in use."""
         return {"alphas": self.alpha_}
 
-    def _fit(
-        self,
-        features: Array,
-        codes: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        ops: Ops,
-        *,
-        calibrate: bool,
-    ) -> None:
+    def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:
         alphas = checked_strengths(self.alphas, name="alphas")
-        weights = class_weights(self.class_weight, self.classes_, codes, weights)
-        n, dim = features.shape
-        dtype: Float = "float64" if dim > n or n * dim <= _DOUBLE else "float32"
-        uneven = None if bool((weights == 1).all()) else weights
+        data = data.reweighted(
+            class_weights(self.class_weight, self.classes_, data.codes, data.weights)
+        )
         self.alpha_ = alphas[0]
         self.errors_: NDArray[np.float64] | None = None
         if len(alphas) == 1 and not calibrate:
-            rows, mean = centred(features, ops, dtype=dtype, weights=uneven)
-            targets = Targets(codes, weights, len(self.classes_))
-            coefficients = _solve(rows, targets.centred(slice(None)), self.alpha_, ops)
-            self.coef_, self.intercept_ = coefficients, targets.mean - coefficients @ mean
+            self.coef_, self.intercept_ = solve_once(data, self.alpha_)
             return
-        path = RidgePath(
-            principal_axes(features, ops, dtype=dtype, weights=uneven),
-            Targets(codes, weights, len(self.classes_)),
-            ops,
-        )
+        path = RidgePath(data)
         if len(alphas) > 1:
             self.errors_ = path.errors(alphas)
             self.alpha_ = alphas[int(self.errors_.argmin())]
         self.coef_, self.intercept_ = path.coefficients(self.alpha_)
         if calibrate:
             scores = path.left_out(self.alpha_)
-            held = HeldOut.of(scores, np.arange(n), codes, weights)
+            held = HeldOut.of(scores, np.arange(len(data)), data.codes, data.weights)
             self.temperature_ = held.temperature
 
 
@@ -105,13 +88,11 @@ class Targets:
         shares: (n,) each sample's share of the total weight: its leverage on the intercept.
     """
 
-    def __init__(
-        self, codes: NDArray[np.int64], weights: NDArray[np.float64], n_classes: int
-    ) -> None:
-        self.codes = codes
-        self.roots = np.sqrt(weights)
-        self.shares = weights / weights.sum()
-        self.mean = 2 * np.bincount(codes, self.shares, minlength=n_classes) - 1
+    def __init__(self, data: TrainingSet) -> None:
+        self.codes = data.codes
+        self.roots = np.sqrt(data.weights)
+        self.shares = data.weights / data.weights.sum()
+        self.mean = 2 * data.totals / data.weights.sum() - 1
 
     def centred(self, rows: slice) -> NDArray[np.float64]:
         """Centred, weighted targets (m, classes) of some rows."""
@@ -125,16 +106,14 @@ class Targets:
 class RidgePath:
     """Ridge solutions and leave-one-out residuals for any strength, from one decomposition."""
 
-    def __init__(self, axes: Axes, targets: Targets, ops: Ops) -> None:
-        self.axes = axes
-        self.targets = targets
-        self.ops = ops
-        self.dtype: Float = "float64" if ops.is_double(axes.rotated) else "float32"
-        rank = len(axes.eigenvalues)
-        self.moments = np.zeros((rank, len(targets.mean)))
+    def __init__(self, data: TrainingSet) -> None:
+        self.axes = data.weighted_axes()
+        self.targets = Targets(data)
+        self.ops = data.ops
+        self.moments = np.zeros((len(self.axes.eigenvalues), data.n_classes))
         for rows, block in self._blocks():
-            right = ops.asarray(targets.centred(rows), self.dtype)
-            self.moments += ops.to_numpy(block.T @ right)
+            right = self.ops.asarray(self.targets.centred(rows), self.axes.dtype)
+            self.moments += self.ops.to_numpy(block.T @ right)
 
     def coefficients(self, alpha: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Coefficients (classes, dim) and intercepts (classes,)."""
@@ -164,10 +143,10 @@ class RidgePath:
         """Weighted leave-one-out residuals (m, classes) of a block of rows, per strength."""
         targets = self.targets.centred(rows)
         shrunk = 1 / (self.axes.eigenvalues[:, None] + np.asarray(alphas))
-        leverages = self.ops.to_numpy((block * block) @ self.ops.asarray(shrunk, self.dtype))
+        leverages = self.ops.to_numpy((block * block) @ self.ops.asarray(shrunk, self.axes.dtype))
         leverages = leverages + self.targets.shares[rows, None]
         maps = (self.moments[:, None] * shrunk[:, :, None]).reshape(len(shrunk), -1)
-        fitted = self.ops.to_numpy(block @ self.ops.asarray(maps, self.dtype))
+        fitted = self.ops.to_numpy(block @ self.ops.asarray(maps, self.axes.dtype))
         fitted = fitted.reshape(len(targets), len(alphas), -1)
         for place in range(len(alphas)):
             left = np.maximum(1 - leverages[:, place], 1e-12)
@@ -179,15 +158,18 @@ class RidgePath:
             yield rows, self.axes.rotated[rows]
 
 
-def _solve(
-    rows: Array, targets: NDArray[np.float64], alpha: float, ops: Ops
-) -> NDArray[np.float64]:
-    """Coefficients (classes, dim) for one strength, by the smaller of the two systems."""
+def solve_once(data: TrainingSet, alpha: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients and intercepts for one strength, by the smaller of the two linear systems."""
+    ops, targets = data.ops, Targets(data)
+    rows, mean = data.centred()
     n, dim = rows.shape
-    right = ops.asarray(targets, "float64" if ops.is_double(rows) else "float32")
+    right = ops.asarray(
+        targets.centred(slice(None)), "float64" if ops.is_double(rows) else "float32"
+    )
     ridge = ops.asarray(alpha * np.eye(min(n, dim)), "float64")
     if dim > n:
-        dual = ops.solve(rows @ rows.T + ridge, right)
-        return np.asarray(ops.to_numpy(rows.T @ dual).T)
-    moments = ops.asarray(rows.T @ right, "float64")
-    return np.asarray(ops.to_numpy(ops.solve(gram_of(rows, ops) + ridge, moments)).T)
+        solution = rows.T @ ops.solve(rows @ rows.T + ridge, right)
+    else:
+        solution = ops.solve(gram_of(rows, ops) + ridge, ops.asarray(rows.T @ right, "float64"))
+    coefficients = np.asarray(ops.to_numpy(solution).T)
+    return coefficients, targets.mean - coefficients @ mean

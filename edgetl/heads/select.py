@@ -24,10 +24,10 @@ from edgetl.heads.crossval import held_out
 from edgetl.heads.folds import stratified_folds
 from edgetl.heads.knn import KnnHead
 from edgetl.heads.lda import LdaHead
-from edgetl.heads.ops import NUMPY, Array, Ops
 from edgetl.heads.prototype import PrototypeHead
 from edgetl.heads.ridge import RidgeHead
 from edgetl.heads.softmax import SoftmaxHead
+from edgetl.heads.training import TrainingSet
 from edgetl.heads.validate import check_features, check_labels
 
 HEADS: dict[str, type[Head]] = {
@@ -103,29 +103,23 @@ def select_head(
     """
     features = check_features(X)
     classes, codes = check_labels(y, len(features))
-    return select_encoded(features, classes, codes, NUMPY, head=head, seed=seed)
+    data = TrainingSet(features, codes, np.ones(len(codes)), len(classes))
+    return select_for(data, classes, head=head, seed=seed)
 
 
-def select_encoded(
-    features: Array,
-    classes: NDArray[Any],
-    codes: NDArray[np.int64],
-    ops: Ops,
-    *,
-    head: str | Head = "auto",
-    seed: int = 0,
+def select_for(
+    data: TrainingSet, classes: NDArray[Any], *, head: str | Head = "auto", seed: int = 0
 ) -> Selection:
-    """`select_head` for input that is already checked, with the given array library."""
-    folds = stratified_folds(codes, seed=seed)
+    """`select_head` for a checked training set, in whichever array library it is."""
+    folds = stratified_folds(data.codes, seed=seed)
     comparable = bool(folds.max() >= 0)
     heads = _candidates(head, seed, comparable)
-    weights = np.ones(len(codes))
     held: list[HeldOut | None] = []
     seconds: list[float] = []
     for candidate in heads:
         start = time.perf_counter()
-        candidate.fit_encoded(features, classes, codes, weights, ops, calibrate=False)
-        judged = _judge(candidate, features, codes, folds, ops) if comparable else None
+        candidate.fit_set(data, classes, calibrate=False)
+        judged = _judge(candidate, data, folds) if comparable else None
         if judged is not None:
             candidate.temperature_ = judged.temperature
         held.append(judged)
@@ -180,17 +174,11 @@ def _candidates(head: str | Head, seed: int, comparable: bool) -> list[Head]:
     ]
 
 
-def _judge(
-    head: Head,
-    features: Array,
-    codes: NDArray[np.int64],
-    folds: NDArray[np.int64],
-    ops: Ops,
-) -> HeldOut:
+def _judge(head: Head, data: TrainingSet, folds: NDArray[np.int64]) -> HeldOut:
     """Held-out scores of a fitted head at the strength it chose."""
     if isinstance(head, SoftmaxHead) and head.held_out_ is not None:
         return head.held_out_
-    return held_out(head.fixed(), features, codes, np.ones(len(codes)), folds, ops)
+    return held_out(head.fixed(), data, folds)
 
 
 def _reason(head: str | Head, comparable: bool) -> str:

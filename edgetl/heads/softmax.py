@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.heads.axes import principal_axes
 from edgetl.heads.calibrate import HeldOut, choose
 from edgetl.heads.folds import stratified_folds
 from edgetl.heads.lbfgs import Minimum, Points, minimise
 from edgetl.heads.linear import LinearHead
-from edgetl.heads.ops import Array, Float, Ops
+from edgetl.heads.ops import Float
 from edgetl.heads.softmax_loss import SoftmaxLoss
+from edgetl.heads.training import TrainingSet
 from edgetl.heads.validate import checked_strengths, class_weights
 
 STRENGTHS: tuple[float, ...] = tuple(float(value) for value in np.logspace(-4, 4, 10))
@@ -40,9 +40,10 @@ class SoftmaxHead(LinearHead):
     Args:
         C: Inverse strength of the penalty, or a sequence of them to choose from.
         class_weight: None, ``"balanced"``, or a dict of weights by label.
-        tol: A fit ends when the gradient of the mean loss, per class a vector over the features
-            (scaled to a root mean square of 1 as a whole), has a Euclidean norm of at most `tol`.
-            From 1e-6 up products are computed in float32, below in float64.
+        tol: The fit ends when no entry of the gradient of the mean loss, over classes and features
+            (centred, and scaled to a root mean square of 1 as a whole), exceeds `tol`; strengths
+            are compared at 10 times that. From 1e-6 up products are computed in float32, below in
+            float64.
         max_iter: Most quasi-Newton steps per strength.
         n_folds: Folds of the cross-validation; a class with one sample is never held out.
         random_state: Seed of the folds.
@@ -63,7 +64,7 @@ class SoftmaxHead(LinearHead):
         C: float | Sequence[float] = STRENGTHS,
         *,
         class_weight: str | Mapping[Any, float] | None = None,
-        tol: float = 1e-4,
+        tol: float = 1e-5,
         max_iter: int = 1000,
         n_folds: int = 5,
         random_state: int = 0,
@@ -79,57 +80,40 @@ class SoftmaxHead(LinearHead):
         """The strength in use."""
         return {"C": self.C_}
 
-    def _fit(
-        self,
-        features: Array,
-        codes: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        ops: Ops,
-        *,
-        calibrate: bool,
-    ) -> None:
+    def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:
         strengths = checked_strengths(self.C, name="C")
         if not self.tol > 0:
             raise ValueError(f"tol must be positive, got {self.tol}")
-        weights = class_weights(self.class_weight, self.classes_, codes, weights)
-        dtype: Float = "float32" if self.tol >= 1e-6 else "float64"
-        axes = principal_axes(features, ops, dtype=dtype)
-        folds = np.full(len(codes), -1, dtype=np.int64)
-        whole = SoftmaxLoss(axes, codes, weights, folds, n_classes=len(self.classes_), ops=ops)
+        data = data.reweighted(
+            class_weights(self.class_weight, self.classes_, data.codes, data.weights)
+        )
+        nothing = np.full(len(data), -1, dtype=np.int64)
+        precision: Float = "float32" if self.tol >= 1e-6 else "float64"
+        whole = SoftmaxLoss(data, nothing, precision=precision)
         start = whole.zeros()
         self.C_ = strengths[len(strengths) // 2]
         self.accuracies_: NDArray[np.float64] | None = None
         self.held_out_: HeldOut | None = None
         if len(strengths) > 1:
-            folds = stratified_folds(codes, n_folds=self.n_folds, seed=self.random_state)
+            folds = stratified_folds(data.codes, n_folds=self.n_folds, seed=self.random_state)
             if folds.max() >= 0:
-                loss = SoftmaxLoss(
-                    axes, codes, weights, folds, n_classes=len(self.classes_), ops=ops
-                )
-                start = self._sweep(loss, codes, weights, strengths)
-        whole.set_strength(self.C_)
+                start = self._sweep(SoftmaxLoss(data, folds, precision=precision), strengths)
+        whole.set_goal(self.C_, self.tol)
         minimum = self._solve(whole, start)
         self.coef_, self.intercept_ = whole.on_features(minimum.points[0])
         self.gradient_norm_ = float(minimum.norms[0])
         self.n_iter_ = minimum.iterations
 
-    def _sweep(
-        self,
-        loss: SoftmaxLoss,
-        codes: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        strengths: tuple[float, ...],
-    ) -> Points:
+    def _sweep(self, loss: SoftmaxLoss, strengths: tuple[float, ...]) -> Points:
         """Choose the strength and the temperature; return where the final fit may start."""
-        rows = loss.order[loss.folds >= 0]
         points = loss.zeros()
         path: list[Points] = []
         sweep: list[HeldOut] = []
         for strength in strengths:
-            loss.set_strength(strength)
+            loss.set_goal(strength, 10 * self.tol)
             points = self._solve(loss, points).points
             path.append(points.mean(axis=0, keepdims=True))
-            sweep.append(HeldOut.of(loss.held_out(points), rows, codes, weights))
+            sweep.append(loss.held_out(points))
         best = choose(sweep)
         self.accuracies_ = np.array([held.accuracy for held in sweep])
         self.held_out_ = sweep[best]
@@ -142,6 +126,6 @@ class SoftmaxHead(LinearHead):
             loss,
             start,
             loss.curvature(start),
-            tolerance=self.tol,
+            tolerance=loss.tolerance,
             max_iterations=self.max_iter,
         )

@@ -14,10 +14,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.heads.axes import Axes
+from edgetl.heads.calibrate import HeldOut
 from edgetl.heads.lbfgs import Points
-from edgetl.heads.ops import Array, Float, Ops
+from edgetl.heads.ops import Array, Float
+from edgetl.heads.training import TrainingSet
 
+_NEAR = 16.0
 _SPLIT = 4096
 """Up to so many samples one block may span several folds: fewer calls beat fewer products."""
 
@@ -29,49 +31,44 @@ class SoftmaxLoss:
     have a root mean square of 1 as a whole, then the intercept.
 
     Args:
-        axes: The features.
-        codes: (n,) class of each sample.
-        weights: (n,) positive sample weights.
+        data: The samples.
         folds: (n,) held-out fold of each sample, or -1; problem f leaves fold f out. All -1: one
             problem that leaves nothing out.
-        n_classes: Number of classes.
-        ops: The array library.
+        precision: Of the products.
     """
 
     def __init__(
-        self,
-        axes: Axes,
-        codes: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        folds: NDArray[np.int64],
-        *,
-        n_classes: int,
-        ops: Ops,
+        self, data: TrainingSet, folds: NDArray[np.int64], *, precision: Float = "float32"
     ) -> None:
+        # Axes that a ridge head needs in float64 do for float32 as well.
+        axes = data.axes("float64" if data.precision == "float64" else precision)
         n, rank = axes.rotated.shape
-        self.ops = ops
-        self.n_classes = n_classes
+        self.data = data
         self.axes = axes
-        self.dtype: Float = "float64" if ops.is_double(axes.rotated) else "float32"
+        self.ops = data.ops
+        self.n_classes = data.n_classes
+        self.precision = precision
         total = float(axes.eigenvalues.sum())
-        self.scale = (total / (n * len(axes.mean))) ** 0.5 if total > 0 else 1.0
+        self.scale = (total / (n * data.dim)) ** 0.5 if total > 0 else 1.0
         self.order = np.argsort(folds, kind="stable")
         self.folds = folds[self.order]
-        rows = ops.empty((n, rank + 1), self.dtype)
-        rows[:, :rank] = axes.rotated[ops.index(self.order)] / self.scale
+        rows = self.ops.empty((n, rank + 1), precision)
+        rows[:, :rank] = axes.rotated[self.ops.index(self.order)] * (1 / self.scale)
         rows[:, rank] = 1
         self.rows: Array = rows
         problems = np.arange(max(int(folds.max()) + 1, 1))
-        self.weights = weights[self.order] * (self.folds != problems[:, None])
+        self.weights = data.weights[self.order] * (self.folds != problems[:, None])
         self.sums = self.weights.sum(axis=1)
-        self.device_codes = ops.index(codes[self.order])
-        self.device_weights = ops.asarray(self.weights, self.dtype)
+        self._codes = self.ops.index(data.codes[self.order])
+        self._weights = self.ops.asarray(self.weights, precision)
         # The eigenvalues are the mean squares of the coordinates; the intercept's coordinate is 1.
         self.squares = np.append(axes.eigenvalues / (n * self.scale**2), 1.0)
+        self._turn = np.asarray(axes.basis(), dtype=precision)
         self.penalty = 0.0
+        self.tolerance = 0.0
         self._blocks = self._cut()
         longest = max(block.stop - block.start for block, _ in self._blocks)
-        self._places = ops.index(np.arange(longest))
+        self._places = self.ops.index(np.arange(longest))
 
     @property
     def problems(self) -> int:
@@ -82,18 +79,19 @@ class SoftmaxLoss:
         """A start for every problem."""
         return np.zeros((self.problems, self.n_classes, len(self.squares)))
 
-    def set_strength(self, strength: float) -> None:
-        """Use this inverse strength C from now on."""
+    def set_goal(self, strength: float, tolerance: float) -> None:
+        """Use this inverse strength C, and judge gradients by this tolerance, from now on."""
         self.penalty = 1 / (strength * self.scale**2)
+        self.tolerance = tolerance
 
     def evaluate(self, points: Points, which: NDArray[np.int64]) -> tuple[Points, Points]:
         """Mean objective (a,) and its gradient (a, classes, r + 1) of the problems `which`."""
         values, gradients = np.zeros(len(which)), np.zeros_like(points)
-        moved = self.ops.asarray(points, self.dtype)
+        moved = self.ops.asarray(points, self.precision)
         for block, live in self._live(which):
             logits = self._logits(moved, block, live)
-            weights = self.device_weights[self.ops.index(which[live]), block]
-            codes, places = self.device_codes[block], self._places[: block.stop - block.start]
+            weights = self._weights[self.ops.index(which[live]), block]
+            codes, places = self._codes[block], self._places[: block.stop - block.start]
             right = logits[:, codes, places]
             losses = (self.ops.softmax_(logits) - right) * weights
             values[live] += self.ops.to_numpy(losses.sum(1))
@@ -110,9 +108,20 @@ class SoftmaxLoss:
         return values, gradients
 
     def gradient_norm(self, gradients: Points) -> NDArray[np.float64]:
-        """The largest Euclidean norm of a class's gradient, (a,); the same in any rotation."""
+        """The largest absolute entry over the features, the intercepts and the classes, (a,).
+
+        Turning a gradient from axes to features costs a product. The Euclidean norm, which bounds
+        the answer from above and is the same in any rotation, stands in for it while it is more
+        than `_NEAR` times the tolerance: so far from the end only its being too large matters.
+        """
         norms: NDArray[np.float64] = np.einsum("akp,akp->ak", gradients, gradients).max(axis=1)
-        return norms**0.5
+        norms = norms**0.5
+        near = np.flatnonzero(norms <= _NEAR * self.tolerance)
+        if len(near):
+            inside = gradients[near, :, :-1].astype(self.precision) @ self._turn
+            norms[near] = np.abs(gradients[near, :, -1]).max(axis=1)
+            norms[near] = np.maximum(norms[near], np.abs(inside).max(axis=(1, 2), initial=0.0))
+        return norms
 
     def curvature(self, points: Points) -> Points:
         """An approximation of the Hessian's diagonal at `points`, for every problem.
@@ -121,25 +130,26 @@ class SoftmaxLoss:
         square, plus the penalty.
         """
         spread = np.zeros(points.shape[:2])
-        moved = self.ops.asarray(points, self.dtype)
+        moved = self.ops.asarray(points, self.precision)
         for block, live in self._live(np.arange(self.problems)):
             logits = self._logits(moved, block, live)
             self.ops.softmax_(logits)
-            weights = self.device_weights[self.ops.index(live), block]
+            weights = self._weights[self.ops.index(live), block]
             spread[live] += self.ops.to_numpy((logits * (1 - logits) * weights[:, None]).sum(2))
         spread = np.maximum(spread / self.sums[:, None], 1e-6)
         result: Points = spread[..., None] * self.squares
         result[..., :-1] += (self.penalty / self.sums)[:, None, None]
         return result
 
-    def held_out(self, points: Points) -> NDArray[np.float64]:
-        """Scores (m, classes) of the samples that each problem left out, in the order of `order`."""
-        moved = self.ops.asarray(points, self.dtype)
+    def held_out(self, points: Points) -> HeldOut:
+        """Scores of the samples that each problem left out, by that problem's point."""
+        moved = self.ops.asarray(points, self.precision)
         parts = []
         for fold in range(self.problems):
             start, stop = np.searchsorted(self.folds, [fold, fold + 1])
             parts.append(self.ops.to_numpy(self.rows[start:stop] @ moved[fold].T))
-        return np.concatenate(parts).astype(np.float64)
+        rows = self.order[self.folds >= 0]
+        return HeldOut.of(np.concatenate(parts), rows, self.data.codes, self.data.weights)
 
     def on_features(self, points: Points) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Coefficients (classes, dim) and intercepts (classes,) of one problem's point."""

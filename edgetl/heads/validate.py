@@ -167,7 +167,8 @@ def class_weights(
         by_class = np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
         if not np.isfinite(by_class).all() or by_class.min() < 0:
             raise ValueError("class_weight must be finite and not negative")
-    return weights * by_class[codes]
+    weighted: NDArray[np.float64] = weights * by_class[codes]
+    return weighted
 
 
 def checked_strengths(values: float | Sequence[float], *, name: str) -> tuple[float, ...]:
