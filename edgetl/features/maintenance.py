@@ -18,7 +18,6 @@ from edgetl.features.lease import Lease
 from edgetl.features.store import FeatureStore, index_file
 from edgetl.features.table import UNFINISHED, Description, describe
 
-
 _UNFINISHED_SECONDS = 3600.0
 
 
