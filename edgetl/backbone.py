@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl._extras import require
 from edgetl.preprocess import Preprocess
 
 
@@ -69,6 +70,7 @@ def load_backbone(
         from edgetl.backbones.onnx_file import load_onnx_file
 
         return load_onnx_file(Path(name), preprocess=preprocess)
+    require("torch", extra="train")
     path = None if weights is None else Path(weights).expanduser()
     if name.startswith("torchvision/"):
         from edgetl.backbones.torchvision import load_torchvision

@@ -65,6 +65,7 @@ class ModuleBackbone:
 
     def features(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Features (n, dim) of preprocessed images (n, 3, size, size), by torch on the CPU."""
+        batch = np.require(batch, np.float32, ["C", "W"])  # torch warns of read-only memory
         with torch.inference_mode():
             features: NDArray[np.float32] = self.module(torch.from_numpy(batch)).numpy()
         return features

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import numpy as np
-
 from edgetl._extras import require
 
 
@@ -49,45 +47,61 @@ def prune(graph: Any, *, keep_input: str, output: str) -> None:
 def free_batch(graph: Any, *, batch: int | None) -> None:
     """Let a graph of a fixed batch length take any, where only reshapes have the length built in.
 
-    A reshape to (batch, ...) becomes one to "as many as before". Whether that was right is for a
-    comparison with the original to tell.
+    The batch is the outermost dimension, so a reshape's first length takes up whatever it is: a
+    reshape to (batch, -1, ...) keeps the first length, one to (24, 2, 484) becomes (-1, 2, 484).
+    Whether that was right is for a comparison with the original to tell.
     """
     if batch is None:
         return
-    onnx = require("onnx", extra="train")
-    weights = {item.name: item for item in graph.initializer}
+    numpy_helper = require("onnx", extra="train").numpy_helper
+    constants = {item.name: item for item in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            weights[node.output[0]] = node.attribute[0].t
+            constants[node.output[0]] = node.attribute[0].t
     for node in graph.node:
-        if node.op_type != "Reshape" or node.input[1] not in weights:
+        if node.op_type != "Reshape" or node.input[1] not in constants:
             continue
-        shape = onnx.numpy_helper.to_array(weights[node.input[1]])
-        if shape.ndim == 1 and len(shape) > 1 and shape[0] == batch:
-            name = f"{node.input[1]}_of_{node.output[0]}"  # other reshapes may share the old one
-            changed = np.concatenate([np.zeros(1, np.int64), shape[1:]])
-            graph.initializer.append(onnx.numpy_helper.from_array(changed, name))
-            node.input[1] = name
+        shape = numpy_helper.to_array(constants[node.input[1]]).copy()
+        if len(shape) == 0 or (-1 in shape and shape[0] != batch):
+            continue
+        shape[0] = 0 if -1 in shape else -1
+        name = f"{node.input[1]}_of_{node.output[0]}"  # other reshapes may share the old one
+        graph.initializer.append(numpy_helper.from_array(shape, name))
+        node.input[1] = name
 
 
-def add_pooling(graph: Any, source: str, name: str, *, layout: Literal["nchw", "nhwc"]) -> None:
-    """Average a feature map over its pixels: (n, c, h, w) or (n, h, w, c) to (n, c)."""
-    helper = require("onnx", extra="train").helper
+def add_pooling(graph: Any, source: str, *, layout: Literal["nchw", "nhwc"]) -> str:
+    """Average a map over its pixels: (n, c, h, w) or (n, h, w, c) to (n, c); returns its name."""
+    make_node = require("onnx", extra="train").helper.make_node
     if layout == "nhwc":
         turned = f"{source}_nchw"
-        graph.node.append(helper.make_node("Transpose", [source], [turned], perm=[0, 3, 1, 2]))
+        graph.node.append(make_node("Transpose", [source], [turned], perm=[0, 3, 1, 2]))
         source = turned
-    pooled = f"{source}_pooled"
-    graph.node.append(helper.make_node("GlobalAveragePool", [source], [pooled]))
-    graph.node.append(helper.make_node("Flatten", [pooled], [name], axis=1))
+    pooled, flat = f"{source}_pooled", f"{source}_flat"
+    graph.node.append(make_node("GlobalAveragePool", [source], [pooled]))
+    graph.node.append(make_node("Flatten", [pooled], [flat], axis=1))
+    return flat
 
 
-def rename_input(graph: Any, old: str, new: str) -> None:
-    """Give the input another name; engines drop the extra node."""
-    if old != new:
-        graph.node.insert(
-            0, require("onnx", extra="train").helper.make_node("Identity", [new], [old])
-        )
+def name_ends(graph: Any, *, image: str, output: str) -> None:
+    """Call the input ``images`` and the output ``features``, and what had these names otherwise."""
+    for old, new in ((image, "images"), (output, "features")):
+        if old != new:
+            _rename(graph, {new: f"{new}_inside", old: new})
+
+
+def _rename(graph: Any, names: dict[str, str]) -> None:
+    """Rename tensors everywhere, inside branches and loops too."""
+    for node in graph.node:
+        for ends in (node.input, node.output):
+            for index, name in enumerate(ends):
+                ends[index] = names.get(name, name)
+        for attribute in node.attribute:
+            for branch in (attribute.g, *attribute.graphs):
+                _rename(branch, names)
+    for values in (graph.initializer, graph.input, graph.output):
+        for value in values:
+            value.name = names.get(value.name, value.name)
 
 
 def _reads(node: Any) -> Iterator[str]:

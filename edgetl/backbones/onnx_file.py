@@ -19,8 +19,8 @@ from edgetl._extras import require
 from edgetl.backbones.onnx_ends import (
     add_pooling,
     free_batch,
+    name_ends,
     prune,
-    rename_input,
     shape_of,
 )
 from edgetl.errors import WeightsError
@@ -60,7 +60,6 @@ class OnnxFileBackbone:
     ) -> None:
         self.name = str(path)
         self.preprocess = preprocess
-        self._path = path
         self._model = model
         self._image = image
         self._output = output
@@ -100,11 +99,11 @@ class OnnxFileBackbone:
         options.log_severity_level = 3  # errors
         try:
             return runtime.InferenceSession(
-                str(self._path), options, providers=["CPUExecutionProvider"]
+                self._model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exception classes share no base
             raise WeightsError(
-                f"onnxruntime can't load {self._path}: {str(error).strip().splitlines()[0]}"
+                f"onnxruntime can't load {self.name}: {str(error).strip().splitlines()[0]}"
             ) from error
 
     @functools.cached_property
@@ -118,11 +117,10 @@ class OnnxFileBackbone:
         rank = len(shape_of(output))
         prune(graph, keep_input=self._image, output=self._output)
         free_batch(graph, batch=shape_of(image)[0])
+        end = self._output
         if rank == 4:
-            add_pooling(graph, self._output, "features", layout=self.preprocess.layout)
-        elif self._output != "features":
-            graph.node.append(onnx.helper.make_node("Identity", [self._output], ["features"]))
-        rename_input(graph, self._image, "images")
+            end = add_pooling(graph, end, layout=self.preprocess.layout)
+        name_ends(graph, image=self._image, output=end)
         float32 = onnx.TensorProto.FLOAT
         for values, name, shape in (
             (graph.input, "images", self.preprocess.shape),

@@ -16,6 +16,7 @@ It knows torchvision's builders; weights files are `edgetl.backbones.weights`' m
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import torch
 from edgetl._extras import require
 from edgetl.backbones.hub import fetch_from_url
 from edgetl.backbones.module import ModuleBackbone
-from edgetl.backbones.weights import fit_weights, read_weights
+from edgetl.backbones.weights import StateDict, fit_weights, read_weights
 from edgetl.preprocess import Preprocess
 
 _CLASSES = 1000
@@ -62,6 +63,7 @@ def load_torchvision(
         read_weights(path),
         what=f"{path} does not fit {shown}",
         spare=lambda: {f"{classifier}.", *_AUXILIARY},
+        convert=_rename_old,
     )
     return ModuleBackbone(
         shown,
@@ -107,6 +109,16 @@ def _build_options(architecture: str, size: int) -> dict[str, Any]:
     if architecture.startswith("vit_"):
         return {"image_size": size}
     return {}
+
+
+def _rename_old(tensors: StateDict, _: torch.nn.Module) -> StateDict:
+    """Names of published files that are older than a change in DenseNet or ViT, brought up."""
+    renamed = {}
+    for name, value in tensors.items():
+        name = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", name)
+        name = name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
+        renamed[name] = value
+    return renamed
 
 
 def _remove_classifier(module: torch.nn.Module) -> str:

@@ -89,15 +89,16 @@ def fit_weights(
     if problems:
         raise WeightsError(f"{what}: {'; '.join(problems)}")
     wanted = module.state_dict()
-    tensors = {key: value for key, value in tensors.items() if key in wanted}
+    used = {key: value for key, value in tensors.items() if key in wanted}
     broken = [
         key
-        for key, value in tensors.items()
+        for key, value in used.items()
         if value.is_floating_point() and not bool(torch.isfinite(value).all())
     ]
     if broken:
         raise WeightsError(f"{what}: {len(broken)} tensors hold NaN or infinity: {_some(broken)}")
-    module.load_state_dict(tensors, strict=False)
+    wanted.update(used)  # it carries torch's version notes, which files may lack
+    module.load_state_dict(wanted)
 
 
 def _mismatches(

@@ -90,7 +90,8 @@ class TorchEngine:
             torch.inference_mode(),
             torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=half),
         ):
-            images = torch.from_numpy(batch).to(self._device, memory_format=torch.channels_last)
+            images = torch.from_numpy(np.require(batch, requirements=["W"]))
+            images = images.to(self._device, memory_format=torch.channels_last)
             features = module(images)
         result: NDArray[np.float32] = features.float().cpu().numpy()
         return result

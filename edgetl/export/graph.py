@@ -10,7 +10,9 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from edgetl._extras import require
 from edgetl.backbone import Backbone
 from edgetl.engines import OrtEngine, check_parity
-from edgetl.errors import CorruptError, ParityError
+from edgetl.errors import CorruptError, EdgetlError, ParityError
 from edgetl.preprocess import Preprocess
 
 _LAYOUT = 1
@@ -80,6 +82,7 @@ def feature_graph(
         return found
 
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(folder)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as workplace:
         draft = Path(workplace) / "backbone.onnx"
         backbone.to_onnx(draft)
@@ -99,13 +102,15 @@ def feature_graph(
         _write(draft, content)
         engine = OrtEngine(draft, dim=backbone.dim, graph_fingerprint=fingerprint)
         sample = np.ascontiguousarray(probe[:_PROBES], np.float32)
-        check_parity(
-            engine,
-            sample,
-            backbone.features(sample),
-            min_cosine=_MIN_COSINE,
-            what=f"the exported graph of {backbone.name} against the original",
-        )
+        what = f"the exported graph of {backbone.name} against the original"
+        try:
+            check_parity(
+                engine, sample, backbone.features(sample), min_cosine=_MIN_COSINE, what=what
+            )
+        except ParityError:
+            raise
+        except EdgetlError as error:
+            raise ParityError(f"{what}: it does not run: {error}") from error
         final = folder / f"{hashlib.sha256(content).hexdigest()}.onnx"
         draft.replace(final)
     return FeatureGraph(final, fingerprint, backbone.dim)
@@ -163,6 +168,13 @@ def _find(folder: Path, dim: int, onnx: Any) -> FeatureGraph | None:
         stamps = read_metadata(onnx.load_model_from_string(content))
         return FeatureGraph(path, stamps["edgetl.graph"], dim)
     return None
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left; a day is far longer than any export takes."""
+    for path in folder.glob(".new-*"):
+        if time.time() - path.stat().st_mtime > 86400:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _check_interface(model: Any, backbone: Backbone) -> None:
