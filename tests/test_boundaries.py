@@ -84,7 +84,7 @@ def imported_parts(file: Path) -> set[str]:
             head, _, rest = name.partition(".")
             if head == "edgetl":
                 parts.add(rest.split(".")[0])
-    return parts
+    return parts - {"", "__version__"}  # edgetl itself knows nobody
 
 
 def part_files():

@@ -1,0 +1,128 @@
+"""The runtime on a small graph: batches, threads, and what it refuses."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from edgetl.bundle import Bundle, Manifest
+from edgetl.errors import CorruptError, DataError
+from edgetl.heads import PrototypeHead
+from edgetl.preprocess import Preprocess
+from edgetl.runtime import Prediction, Runtime, load
+
+PREPROCESS = Preprocess(size=16, resize=16, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+def mean_colour_graph(path):
+    """A graph whose 3 features are the mean of each channel."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["features"]),
+        ],
+        "backbone",
+        [helper.make_tensor_value_info("images", kind, ["batch", 3, 16, 16])],
+        [helper.make_tensor_value_info("features", kind, ["batch", 3])],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    rng = np.random.default_rng(0)
+    features = np.repeat(np.eye(3, dtype=np.float32), 20, axis=0)
+    features += rng.uniform(0, 0.2, features.shape).astype(np.float32)
+    mean_colour_graph(tmp_path / "graph.onnx")
+    manifest = Manifest(
+        labels=("red", "green", "blue"),
+        preprocess=PREPROCESS,
+        backbone="mean colour",
+        dim=3,
+        graph="backbone.onnx",
+        graph_fingerprint="0" * 64,
+        head="prototype",
+    )
+    head = PrototypeHead().fit(features, np.repeat(np.arange(3), 20))
+    return Bundle(manifest, head, tmp_path / "graph.onnx")
+
+
+def image(channel, shape=(20, 30)):
+    pixels = np.full((*shape, 3), 10, dtype=np.uint8)
+    pixels[..., channel] = 240
+    return pixels
+
+
+def test_labels_follow_the_features(bundle, tmp_path):
+    runtime = load(bundle.save(tmp_path / "colour.edgetl").path)
+    answers = runtime.predict([image(2), image(0), image(1)], features=True)
+    assert [answer.label for answer in answers] == ["blue", "red", "green"]
+    np.testing.assert_allclose(answers[0].features * 255, [10, 10, 240], atol=1e-3)
+    assert runtime.labels == ("red", "green", "blue")
+
+
+def test_a_bundle_runs_before_it_is_saved(bundle):
+    runtime = Runtime(bundle)
+    runtime.warm_up()
+    assert runtime.predict(image(1)).label == "green"
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 17])
+def test_a_list_of_any_length_keeps_its_order(bundle, count):
+    runtime = Runtime(bundle)
+    channels = np.random.default_rng(count).integers(0, 3, count)
+    answers = runtime.predict([image(channel) for channel in channels])
+    assert [answer.label for answer in answers] == [runtime.labels[c] for c in channels]
+
+
+def test_several_threads_at_once(bundle):
+    runtime = Runtime(bundle)
+    wrong = []
+
+    def ask(channel):
+        for size in range(10, 40):
+            if runtime.predict(image(channel, (size, size + 3))).label != runtime.labels[channel]:
+                wrong.append((channel, size))
+
+    threads = [threading.Thread(target=ask, args=(number % 3,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("sample", "error"),
+    [
+        (np.zeros((4, 4, 3), np.float32), TypeError),
+        (np.zeros((4, 4, 7), np.uint8), ValueError),
+        (np.zeros((0, 4, 3), np.uint8), (ValueError, DataError)),
+        (None, TypeError),
+        (b"", DataError),
+        ("nowhere.jpg", DataError),
+    ],
+)
+def test_what_is_no_image_is_refused(bundle, sample, error):
+    with pytest.raises(error):
+        Runtime(bundle).predict(sample)
+
+
+def test_a_graph_that_is_none_is_corrupt(bundle, tmp_path):
+    (tmp_path / "graph.onnx").write_bytes(b"no graph")
+    with pytest.raises(CorruptError):
+        Runtime(bundle).predict(image(0))
+
+
+def test_prediction_orders_equals_by_label_order():
+    answer = Prediction(("a", "b", "c"), np.array([0.25, 0.5, 0.25], dtype=np.float32))
+    assert answer.top(9) == [("b", 0.5), ("a", 0.25), ("c", 0.25)]
+    assert answer.to_json(top=1) == {
+        "label": "b",
+        "probability": 0.5,
+        "top": [{"label": "b", "probability": 0.5}],
+    }
+    assert repr(answer) == "Prediction('b', 0.500)"
