@@ -13,7 +13,7 @@ import platform
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ from edgetl.targets import OnnxRuntime, OpenVino, Target, Torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from edgetl.engines.torch import TorchNetwork
 
 _PROBE = 8
 """Samples on which a graph is compared with its network, and an engine with ONNX Runtime."""
@@ -222,7 +224,8 @@ def _extraction_engine(
     if isinstance(target, Torch):
         from edgetl.engines.torch import TorchEngine
 
-        engine: Engine = TorchEngine(network, target=target)
+        # A backbone without a torch module is refused by the engine itself.
+        engine: Engine = TorchEngine(cast("TorchNetwork", network), target=target)
     else:
         engine = open_engine(target, graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
     check_parity(engine, probe, shipped(probe), what=f"{target}")

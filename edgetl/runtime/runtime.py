@@ -6,7 +6,7 @@ It knows bundles, engines and heads; it does not know where they came from.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ from edgetl.errors import DataError
 from edgetl.runtime.prediction import Prediction
 from edgetl.targets import OnnxRuntime, OpenVino
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+Many: TypeAlias = list[Any] | tuple[Any, ...]
+"""Several samples; each is what `edgetl.decode.Source` names."""
 
 _BATCH = 8
 
@@ -54,10 +54,8 @@ class Runtime:
     @overload
     def predict(self, x: Source, *, features: bool = False) -> Prediction: ...
     @overload
-    def predict(self, x: Sequence[Source], *, features: bool = False) -> list[Prediction]: ...
-    def predict(
-        self, x: Source | Sequence[Source], *, features: bool = False
-    ) -> Prediction | list[Prediction]:
+    def predict(self, x: Many, *, features: bool = False) -> list[Prediction]: ...
+    def predict(self, x: Source | Many, *, features: bool = False) -> Prediction | list[Prediction]:
         """Predict the class of one sample, or of each of a list.
 
         Args:
@@ -73,19 +71,18 @@ class Runtime:
             TypeError: `x` is none of the above.
             ValueError: An array has a shape that is not an image's.
         """
-        if _is_many(x):
-            batches = (x[start : start + _BATCH] for start in range(0, len(x), _BATCH))
+        if isinstance(x, list | tuple):
             return [
                 prediction
-                for number, batch in enumerate(batches)
-                for prediction in self._predict(batch, features, first=number * _BATCH)
+                for start in range(0, len(x), _BATCH)
+                for prediction in self._predict(x[start : start + _BATCH], features, first=start)
             ]
-        image = read_image(x, preprocess=self.bundle.preprocess)  # type: ignore[arg-type]
+        image = read_image(x, preprocess=self.bundle.preprocess)
         batch = np.empty((1, *self.bundle.preprocess.shape), dtype=np.float32)
         self.bundle.preprocess.apply(image, out=batch[0])
         return self._score(batch, features)[0]
 
-    def _predict(self, sources: Sequence[Source], features: bool, first: int) -> list[Prediction]:
+    def _predict(self, sources: Many, features: bool, first: int) -> list[Prediction]:
         batch = np.empty((len(sources), *self.bundle.preprocess.shape), dtype=np.float32)
         for position, source in enumerate(sources):
             try:
@@ -103,10 +100,6 @@ class Runtime:
             Prediction(self.labels, row, value if features else None)
             for row, value in zip(probabilities, values, strict=True)
         ]
-
-
-def _is_many(x: Source | Sequence[Source]) -> TypeGuard[Sequence[Source]]:
-    return isinstance(x, list | tuple)
 
 
 def load(path: str | Path, *, target: OnnxRuntime | OpenVino | None = None) -> Runtime:
