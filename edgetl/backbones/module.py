@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import logging
 import warnings
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +87,7 @@ class ModuleBackbone:
         level = log.level
         log.setLevel(logging.ERROR)
         try:
-            with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            with warnings.catch_warnings():
                 # Deprecations inside torch and onnxscript are theirs to mend.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 warnings.simplefilter("ignore", FutureWarning)

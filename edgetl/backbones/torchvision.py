@@ -63,7 +63,7 @@ def load_torchvision(
         read_weights(path),
         what=f"{path} does not fit {shown}",
         spare=lambda: {f"{classifier}.", *_AUXILIARY},
-        convert=_rename_old,
+        convert=rename_old,
     )
     return ModuleBackbone(
         shown,
@@ -111,7 +111,7 @@ def _build_options(architecture: str, size: int) -> dict[str, Any]:
     return {}
 
 
-def _rename_old(tensors: StateDict, _: torch.nn.Module) -> StateDict:
+def rename_old(tensors: StateDict, _: torch.nn.Module) -> StateDict:
     """Names of published files that are older than a change in DenseNet or ViT, brought up."""
     renamed = {}
     for name, value in tensors.items():

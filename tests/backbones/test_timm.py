@@ -66,19 +66,18 @@ def test_features_of_real_photos_equal_torchs(name, assets, photos, tmp_path):
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "inception_v3"])
-def test_random_networks_export(name, save_weights, tmp_path):
+def test_a_random_transformer_exports(save_weights, tmp_path):
     torch.manual_seed(0)
-    model = timm.create_model(name, pretrained=False).eval()
-    backbone = load_backbone(name, save_weights(model))
-    size = 299 if name == "inception_v3" else 224
-    assert backbone.preprocess.size == size
-    probe = np.random.default_rng(0).standard_normal((3, 3, size, size), np.float32)
+    model = timm.create_model("vit_tiny_patch16_224", pretrained=False).eval()
+    backbone = load_backbone("vit_tiny_patch16_224", save_weights(model))
+    probe = np.random.default_rng(0).standard_normal((3, 3, 224, 224), np.float32)
     graph = feature_graph(backbone, probe=probe, cache_dir=tmp_path)
     with torch.inference_mode():
         images = torch.from_numpy(probe)
         expected = model.forward_head(model.forward_features(images), pre_logits=True).numpy()
-    np.testing.assert_allclose(OrtEngine(graph.path, dim=graph.dim)(probe), expected, atol=1e-4)
+    actual = OrtEngine(graph.path, dim=192)(probe)
+    assert cosines(actual, expected).min() >= 0.9999
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_the_classifier_of_a_finetuned_network_is_left_out(tmp_path):
@@ -119,7 +118,7 @@ def test_weights_of_another_network(assets):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mobilenetv2_10", "did you mean mobilenetv2_100"),
+        ("mobilenetv2_10", "did you mean .*mobilenetv2_100"),
         ("resnet50.a9_in1k", "resnet50 has no tag 'a9_in1k'; it has .*a1_in1k"),
         ("no_such_thing_at_all", "no network 'no_such_thing_at_all'"),
         ("owner/repository", "no network"),
