@@ -111,9 +111,6 @@ class OrtEngine:
         options.log_severity_level = _SEVERITY_ERROR
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        # Threads that spin between layers gain nothing measurable, and take the cores (and the
-        # battery) from whatever else the device does, decoding the next photo first of all.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = ["CPUExecutionProvider"]
         if self.target.provider == "cuda":
             providers.insert(0, "CUDAExecutionProvider")
