@@ -56,15 +56,15 @@ class LdaHead(LinearHead):
 
     def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:
         amounts = None if self.shrinkage == "ledoit-wolf" else _checked(self.shrinkage)
+        self.accuracies_: NDArray[np.float64] | None = None
         if amounts is not None and len(amounts) == 1 and not calibrate:
-            self.shrinkage_, self.accuracies_ = amounts[0], None
+            self.shrinkage_ = amounts[0]
             self.coef_, self.intercept_ = solve_once(data, amounts[0])
             return
         model = Scatter(data)
         if amounts is None:
             amounts = (model.ledoit_wolf(),)
         self.shrinkage_ = amounts[0]
-        self.accuracies_: NDArray[np.float64] | None = None
         known = np.flatnonzero(np.bincount(data.codes)[data.codes] > 1)
         if len(known) and (calibrate or len(amounts) > 1):
             sweep = [
@@ -173,7 +173,7 @@ def solve_once(
     trace = float(small.diagonal().sum()) / total
     if trace == 0:
         raise ValueError("the samples of each class are all alike: LDA has no covariance to use")
-    # covariance = share (rows.T @ rows) + floor I; with few samples inverted by Woodbury's identity.
+    # The covariance is share rows.T @ rows + floor I; with few samples Woodbury's identity helps.
     share, floor = (1 - shrinkage) / total, shrinkage * trace / dim
     right = ops.asarray(offsets.T, "float64")
     eye = ops.asarray(np.eye(min(n, dim)), "float64")
