@@ -33,7 +33,7 @@ _NAMED_AT_MOST = 20
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractOptions:
-    """How `extract` works; nothing here changes which features come out.
+    """How `extract` works; nothing here changes features by more than float rounding.
 
     Args:
         batch_size: Samples of one engine call; None for a size that suits the engine.

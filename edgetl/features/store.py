@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgetl.features.index import PathIndex
 from edgetl.features.key import Dtype, check_dtype
 from edgetl.features.lease import Lease
-from edgetl.features.table import LanceTable
+from edgetl.features.table import LanceTable, first_line, raise_unless_damage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -171,14 +171,17 @@ class FeatureStore:
         uses the store. It costs next to nothing where there is nothing to do.
         """
         with self._io:
-            if last and self._table.unreadable:
-                self._table.drop_fragments(self._table.unreadable)
-                self._lookup = None
             try:
+                if last and self._table.unreadable:
+                    self._table.drop_fragments(self._table.unreadable)
+                    self._lookup = None
                 if self._table.fragments() >= (_MANY_AT_END if last else _MANY):
                     self._table.compact(_LARGE if last else _SMALL)
-            except OSError as error:  # such as another process merging the same fragments
-                _logger.info("the feature store %s is left as it is: %s", self.key[:12], error)
+            except BaseException as error:  # such as another process merging the same fragments
+                raise_unless_damage(error)
+                _logger.info(
+                    "the feature store %s is left as it is: %s", self.key[:12], first_line(error)
+                )
         if last and self._table.versions() >= _MANY_AT_END:
             self.clean()
 

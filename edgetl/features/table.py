@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 
 _CHUNK_ROWS = 4096  # rows in memory at once while reading
 _DENSE = 4  # a range is scanned, not picked from, if at least every fourth row of it is wanted
-_APPEND_ATTEMPTS = 10
+_APPEND_ATTEMPTS = 6
 UNFINISHED = ".unfinished-"
 """How folders begin that a killed process may leave behind, beside the datasets."""
 
@@ -81,7 +81,7 @@ class LanceTable:
             digests = self._digests_of(self._dataset)
             return digests, np.arange(len(digests), dtype=np.int64)
         except BaseException as error:
-            _raise_unless_damage(error)
+            raise_unless_damage(error)
         return self._load_by_fragment()
 
     def is_current(self) -> bool:
@@ -91,7 +91,7 @@ class LanceTable:
         try:
             return bool(self._dataset.latest_version == self._dataset.version)
         except BaseException as error:
-            _raise_unless_damage(error)
+            raise_unless_damage(error)
             return False
 
     def read(
@@ -141,10 +141,10 @@ class LanceTable:
             except OSError as error:
                 if attempt + 1 == _APPEND_ATTEMPTS or isinstance(error, PermissionError):
                     raise
-                _logger.info("appending to %s again: %s", self.path, _first_line(error))
+                _logger.info("appending to %s again: %s", self.path, first_line(error))
                 time.sleep(random.uniform(0, 0.02 * 2**attempt))
             except BaseException as error:
-                _raise_unless_damage(error)
+                raise_unless_damage(error)
                 if attempt + 1 == _APPEND_ATTEMPTS:
                     raise
                 self._open()  # sets a damaged manifest aside
@@ -217,7 +217,7 @@ class LanceTable:
                 features = to_features(batch.column("feature"), self.dim)
                 whole = row_checks(digests, features) == batch.column("check").to_numpy()
             except BaseException as error:
-                _raise_unless_damage(error)
+                raise_unless_damage(error)
                 return
             yield digests[whole], features[whole]
 
@@ -232,8 +232,8 @@ class LanceTable:
         try:
             features, checks = self._fetch(numbers)
         except BaseException as error:
-            _raise_unless_damage(error)
-            _logger.warning("rows of %s can't be read: %s", self.path, _first_line(error))
+            raise_unless_damage(error)
+            _logger.warning("rows of %s can't be read: %s", self.path, first_line(error))
             return False
         whole[:] = row_checks(digests, features) == checks
         out[:] = features
@@ -267,11 +267,11 @@ class LanceTable:
                 digests.append(found)
                 numbers.append(np.arange(start, start + len(found), dtype=np.int64))
             except BaseException as error:
-                _raise_unless_damage(error)
+                raise_unless_damage(error)
                 self.unreadable.append(fragment.fragment_id)
                 self.lost[fragment.fragment_id] = rows
                 _logger.warning(
-                    "%d rows of %s can't be read: %s", rows, self.path, _first_line(error)
+                    "%d rows of %s can't be read: %s", rows, self.path, first_line(error)
                 )
             start += rows
         no_digest, no_number = np.empty((0, DIGEST_BYTES), np.uint8), np.empty(0, np.int64)
@@ -311,9 +311,10 @@ class LanceTable:
                     return dataset
                 reason = f"its columns are {dataset.schema.names}, {dataset.schema.types}"
             except BaseException as error:
-                _raise_unless_damage(error)
-                newest.read_bytes()  # what the system does not let us read is not damaged
-                reason = _first_line(error)
+                raise_unless_damage(error)
+                if not _readable(newest):
+                    continue
+                reason = first_line(error)
             _logger.warning("%s is damaged and set aside: %s", newest, reason)
             aside = self.path / "_damaged"
             aside.mkdir(exist_ok=True)
@@ -351,7 +352,7 @@ def describe(path: Path) -> Description | None:
                 unreadable=unreadable,
             )
         except BaseException as error:
-            _raise_unless_damage(error)
+            raise_unless_damage(error)
             unreadable += 1
     return None
 
@@ -362,7 +363,7 @@ def _version(manifest: Path) -> int:
     return (1 << 64) - 1 - number if number >> 63 else number
 
 
-def _raise_unless_damage(error: BaseException) -> None:
+def raise_unless_damage(error: BaseException) -> None:
     """Let pass what Lance raises on damaged files, also its Rust panics, which are no Exception."""
     if type(error).__name__ == "PanicException":
         return
@@ -370,5 +371,15 @@ def _raise_unless_damage(error: BaseException) -> None:
         raise error
 
 
-def _first_line(error: BaseException) -> str:
+def _readable(manifest: Path) -> bool:
+    """Whether it is still there; what the system won't let us read raises, as it is not damaged."""
+    try:
+        manifest.read_bytes()
+    except FileNotFoundError:  # another process set it aside, or cleaned up
+        return False
+    return True
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, without the backtraces that Lance adds."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]

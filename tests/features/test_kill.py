@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from toy import PREPROCESS, ToyEngine, open_store, truth
 
-from edgetl.features import extract
+from edgetl.features import FeatureStore, extract
 from edgetl.features.content import DIGEST_BYTES, digest_bytes
 
 PROGRAM = Path(__file__).with_name("toy.py")
@@ -68,6 +68,59 @@ def test_kill_at_random_moments_and_resume(photos, cache, tmp_path):
         result = extract(photos, engine=(engine := ToyEngine()), preprocess=PREPROCESS, store=store)
     assert (result.hits, engine.calls) == (len(photos), 0)
     np.testing.assert_array_equal(result.features, truth(photos))
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from edgetl.features import FeatureStore, store as module
+from edgetl.features.content import digest_bytes
+
+module._MANY, module._MANY_AT_END, module._SMALL = 4, 3, 20
+with FeatureStore(Path(sys.argv[1]), "ab" * 32, 8) as store:
+    for number in range(int(sys.argv[2]), int(sys.argv[2]) + 10**6):
+        digest = np.frombuffer(digest_bytes(b"%d" % number), np.uint8)[None]
+        store.add(digest, np.full((1, 8), number % 2048, np.float16))
+        store.commit()
+        print(number, flush=True)
+        store.tidy(last=number % 3 == 0)
+"""
+
+
+@pytest.mark.slow
+def test_kill_while_fragments_are_merged_and_deleted(cache):
+    """Two writers that do little else; what they said was committed is there."""
+    rng = random.Random(7)
+    acknowledged = []
+    for turn in range(4):
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER, str(cache), str(first)],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for first in (turn * 10**4, turn * 10**4 + 10**6)
+        ]
+        for writer in writers:
+            assert writer.stdout.readline()
+        time.sleep(rng.uniform(0.1, 0.5))
+        for writer in writers:
+            writer.kill()
+        for writer, first in zip(writers, (turn * 10**4, turn * 10**4 + 10**6), strict=True):
+            lines = writer.communicate()[0].splitlines()  # the first was read above
+            assert writer.returncode == -signal.SIGKILL, "it ended by itself"
+            acknowledged += [first, *(int(line) for line in lines if line)]
+        numbers = np.array(acknowledged)
+        data = b"".join(digest_bytes(b"%d" % number) for number in numbers)
+        digests = np.frombuffer(data, np.uint8).reshape(-1, DIGEST_BYTES)
+        with FeatureStore(cache, "ab" * 32, 8) as store:
+            rows = store.find(digests)
+            assert (rows >= 0).all(), f"{(rows < 0).sum()} of {len(rows)} rows are lost"
+            out = np.empty((len(rows), 8), np.float32)
+            assert store.read(rows, digests, out).all()
+            np.testing.assert_array_equal(out[:, 0], numbers % 2048)
+    assert len(acknowledged) > 40
 
 
 @pytest.mark.slow
