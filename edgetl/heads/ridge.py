@@ -21,9 +21,8 @@ from edgetl.heads.ops import Array
 from edgetl.heads.training import TrainingSet
 from edgetl.heads.validate import checked_strengths, class_weights
 
-ALPHAS: tuple[float, ...] = tuple(float(value) for value in np.logspace(-3, 6, 19))
-"""Two strengths per decade from 1e-3 to 1e6: with one decomposition for all, a fine grid is cheap."""
-
+ALPHAS: tuple[float, ...] = tuple(float(value) for value in np.logspace(-3, 6, 28))
+"""Three strengths per decade, 1e-3 to 1e6: after the one decomposition a fine grid is cheap."""
 _ROWS = 4096
 
 

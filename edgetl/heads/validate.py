@@ -58,9 +58,9 @@ def check_features(X: ArrayLike, *, dim: int | None = None, name: str = "Head") 
             "Reshape your data with X.reshape(1, -1) if it is a single sample"
         )
     if features.shape[0] == 0:
-        raise ValueError(f"0 sample(s) (shape={features.shape}) while a minimum of 1 is required")
+        raise ValueError(f"0 sample(s) (shape={features.shape}) while a minimum of 1 is required.")
     if features.shape[1] == 0:
-        raise ValueError(f"0 feature(s) (shape={features.shape}) while a minimum of 1 is required")
+        raise ValueError(f"0 feature(s) (shape={features.shape}) while a minimum of 1 is required.")
     if dim is not None and features.shape[1] != dim:
         raise ValueError(
             f"X has {features.shape[1]} features, but {name} is expecting {dim} features as input"
@@ -88,7 +88,7 @@ def check_labels(y: ArrayLike, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]
         ValueError: Wrong shape or length, missing or continuous labels.
     """
     if y is None:
-        raise ValueError("y is needed to fit a head, but the target y is None")
+        raise ValueError("a head requires y to be passed, but the target y is None")
     labels = np.asarray(y)
     if labels.ndim == 2 and labels.shape[1] == 1:
         warnings.warn(
