@@ -30,11 +30,17 @@ namespace edgetl {
 
 constexpr std::int32_t kHalf = 1 << 21;  // one half at 22 fractional bits
 
+// Rows of the photo, evenly spaced in memory.
+struct Rows {
+    const std::uint8_t* data;
+    std::int64_t stride;
+};
+
 // What the horizontal loop needs besides the rows.
 struct Horizontal {
     const std::int64_t* offsets;  // (count) byte offset of each output's first tap
     const std::int32_t* words;    // (count, cells, words_per_cell) packed weights
-    std::int64_t count;           // outputs in a row
+    std::int64_t count;           // outputs in a row, padded to a multiple of kColumnStep
     std::int64_t cells;           // cells of weights per output
     std::int64_t pitch;           // columns from one plane to the next; 0 means pixel by pixel
 };
@@ -57,6 +63,7 @@ struct Window {
 
 struct Kernels {
     int rows;            // rows of a group
+    int batch;           // groups the horizontal loop makes at once, from rows * batch rows
     int cell_bytes;      // bytes of a column's cell in a group
     int words_per_cell;  // packed words for `rows` weights
     int overread;        // bytes that may be read from the start of the last cell's taps
@@ -64,8 +71,7 @@ struct Kernels {
     // Writes n weights, after `lead` zeros, as cells; `words` is zeroed by the caller.
     void (*pack)(const std::int32_t* weights, std::int64_t n, std::int64_t lead,
                  std::int32_t* words);
-    void (*horizontal)(const std::uint8_t* const* rows, const Horizontal& task,
-                       std::uint8_t* group);
+    void (*horizontal)(const Rows& rows, const Horizontal& task, std::uint8_t* const* groups);
     void (*vertical)(const std::uint8_t* const* groups, const Vertical& task, std::int64_t count,
                      float* out);
     // Adds up a window of the photo's own rows into one row of `count` bytes. For the photos whose
@@ -75,6 +81,10 @@ struct Kernels {
 
 // Columns are padded to a multiple of this, so that vector loops may run over the end of a group.
 constexpr std::int64_t kColumnPad = 16;
+// Outputs the horizontal loop makes at once.
+constexpr std::int64_t kColumnStep = 4;
+// Most rows the horizontal loop reads at once.
+constexpr int kMaxRows = 8;
 
 extern const Kernels kPortableKernels;
 void reduce_portable(const Window& window, std::int64_t count, std::uint8_t* out);

@@ -1,7 +1,10 @@
 // The inner loops for AVX-512 with VNNI: four rows per group, one byte per row in a cell.
 //
 // A cell's four bytes meet four weights in one vpdpbusd; weights are three signed 8-bit digits.
+// Sums run from the highest digit down, shifted on the way, so that joining the digits costs two
+// shifts.
 #include "kernels.h"
+#include "resample.h"
 
 #ifdef EDGETL_X86
 #include <immintrin.h>
@@ -15,6 +18,10 @@ namespace {
 
 constexpr int kDigits = 3;
 constexpr int kRows = 4;
+constexpr int kBatch = 2;
+
+// One half in units of the highest digit: where a sum of products starts.
+constexpr std::int32_t kHalfHigh = kHalf >> 16;
 
 void pack(const std::int32_t* weights, std::int64_t n, std::int64_t lead, std::int32_t* words) {
     auto* bytes = reinterpret_cast<std::int8_t*>(words);
@@ -29,124 +36,193 @@ void pack(const std::int32_t* weights, std::int64_t n, std::int64_t lead, std::i
     }
 }
 
-// Joins the digits, rounds, and drops the fractional bits.
-EDGETL_AVX512 inline __m512i join(__m512i low, __m512i middle, __m512i high) {
-    low = _mm512_add_epi32(low, _mm512_set1_epi32(kHalf));
-    middle = _mm512_add_epi32(middle, _mm512_slli_epi32(high, 8));
-    return _mm512_srai_epi32(_mm512_add_epi32(low, _mm512_slli_epi32(middle, 8)), 22);
+// Joins the sums of the three digits and drops the fractional bits. One sum per digit: a single
+// one, shifted on the way, would make too long a chain.
+EDGETL_AVX512 inline __m512i join(const __m512i digits[kDigits]) {
+    const __m512i upper = _mm512_add_epi32(digits[1], _mm512_slli_epi32(digits[2], 8));
+    return _mm512_srai_epi32(_mm512_add_epi32(digits[0], _mm512_slli_epi32(upper, 8)),
+                             kPrecisionBits);
 }
 
-// Sixteen bytes of each of the four rows, one row per 128-bit lane.
-EDGETL_AVX512 inline __m512i load_rows(const std::uint8_t* const* rows, std::int64_t offset) {
-    const auto at = [](const std::uint8_t* p) { return reinterpret_cast<const __m128i*>(p); };
-    __m512i x = _mm512_castsi128_si512(_mm_loadu_si128(at(rows[0] + offset)));
-    x = _mm512_inserti32x4(x, _mm_loadu_si128(at(rows[1] + offset)), 1);
-    x = _mm512_inserti32x4(x, _mm_loadu_si128(at(rows[2] + offset)), 2);
-    return _mm512_inserti32x4(x, _mm_loadu_si128(at(rows[3] + offset)), 3);
-}
-
-// One output column of four rows: lane = row, 32-bit element = red, green, blue, nothing.
-// kCells is the number of cells where it is known at compile time, else 0.
-template <int kCells>
-EDGETL_AVX512 inline __m512i column(const std::uint8_t* const* rows, std::int64_t offset,
-                                    const std::int32_t* words, std::int64_t cells) {
+// Sixteen bytes of four consecutive rows, one row per 128-bit lane, taps sorted by channel.
+EDGETL_AVX512 inline __m512i load_taps(const std::uint8_t* rows, std::int64_t stride) {
     const __m512i by_channel =
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
-    __m512i low = _mm512_setzero_si512(), middle = low, high = low;
-    for (std::int64_t c = 0; c < (kCells != 0 ? kCells : cells); ++c) {
-        const __m512i taps = _mm512_shuffle_epi8(load_rows(rows, offset + 12 * c), by_channel);
-        low = _mm512_dpbusd_epi32(low, taps, _mm512_set1_epi32(words[kDigits * c]));
-        middle = _mm512_dpbusd_epi32(middle, taps, _mm512_set1_epi32(words[kDigits * c + 1]));
-        high = _mm512_dpbusd_epi32(high, taps, _mm512_set1_epi32(words[kDigits * c + 2]));
-    }
-    return join(low, middle, high);
+    const auto at = [](const std::uint8_t* p) { return reinterpret_cast<const __m128i*>(p); };
+    const std::uint8_t* third = rows + 2 * stride;
+    __m512i x = _mm512_castsi128_si512(_mm_loadu_si128(at(rows)));
+    x = _mm512_inserti32x4(x, _mm_loadu_si128(at(rows + stride)), 1);
+    x = _mm512_inserti32x4(x, _mm_loadu_si128(at(third)), 2);
+    x = _mm512_inserti32x4(x, _mm_loadu_si128(at(third + stride)), 3);
+    return _mm512_shuffle_epi8(x, by_channel);
 }
 
+// One output column of both groups: lane = row, 32-bit element = red, green, blue, nothing.
+// kCells is the number of cells where it is known at compile time, else 0.
 template <int kCells>
-EDGETL_AVX512 void horizontal_cells(const std::uint8_t* const* rows, const Horizontal& task,
-                                    std::uint8_t* group) {
+EDGETL_AVX512 inline void column(const std::uint8_t* rows, std::int64_t stride,
+                                 const std::int32_t* words, std::int64_t cells, __m512i& first,
+                                 __m512i& second) {
+    const std::int64_t n = kCells != 0 ? kCells : cells;
+    const std::uint8_t* lower = rows + 4 * stride;
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i a[kDigits] = {zero, zero, _mm512_set1_epi32(kHalfHigh)};
+    __m512i b[kDigits] = {zero, zero, _mm512_set1_epi32(kHalfHigh)};
+    for (std::int64_t c = 0; c < n; ++c) {
+        const __m512i taps_a = load_taps(rows + 12 * c, stride);
+        const __m512i taps_b = load_taps(lower + 12 * c, stride);
+        for (int d = 0; d < kDigits; ++d) {
+            const __m512i weights = _mm512_set1_epi32(words[kDigits * c + d]);
+            a[d] = _mm512_dpbusd_epi32(a[d], taps_a, weights);
+            b[d] = _mm512_dpbusd_epi32(b[d], taps_b, weights);
+        }
+    }
+    first = join(a);
+    second = join(b);
+}
+
+// Four columns of one group, as bytes.
+EDGETL_AVX512 inline void store_columns(const __m512i sums[4], std::uint8_t* group, std::int64_t i,
+                                        std::int64_t pitch) {
     const __m512i transpose =
         _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i by_channel =
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     const __m512i squeeze = _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 0, 0, 0, 0);
-    const std::int64_t step = kDigits * task.cells;
+    // Lane = row, element = column -> lane = column, element = channel, byte = row.
+    __m512i x = _mm512_packus_epi16(_mm512_packs_epi32(sums[0], sums[1]),
+                                    _mm512_packs_epi32(sums[2], sums[3]));
+    x = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(transpose, x), by_channel);
+    if (pitch == 0) {
+        _mm512_mask_storeu_epi32(group + 12 * i, 0x0fff, _mm512_permutexvar_epi32(squeeze, x));
+        return;
+    }
+    x = _mm512_permutexvar_epi32(transpose, x);
+    const auto at = [](std::uint8_t* p) { return reinterpret_cast<__m128i*>(p); };
+    std::uint8_t* to = group + 4 * i;
+    _mm_storeu_si128(at(to), _mm512_castsi512_si128(x));
+    _mm_storeu_si128(at(to + 4 * pitch), _mm512_extracti32x4_epi32(x, 1));
+    _mm_storeu_si128(at(to + 8 * pitch), _mm512_extracti32x4_epi32(x, 2));
+}
+
+// Members are copied to locals here and below: stores through vector or byte pointers could change
+// anything that the compiler can't see to be local.
+template <int kCells>
+EDGETL_AVX512 void horizontal_cells(const Rows rows, const Horizontal task,
+                                    std::uint8_t* const* groups) {
+    std::uint8_t *const upper = groups[0], *const lower = groups[1];
+    const std::int32_t* words = task.words;
     for (std::int64_t i = 0; i < task.count; i += 4) {
-        __m512i sums[4];
+        __m512i first[4], second[4];
         for (int k = 0; k < 4; ++k) {
-            const std::int64_t at = std::min(i + k, task.count - 1);
-            sums[k] = column<kCells>(rows, task.offsets[at], task.words + at * step, task.cells);
+            column<kCells>(rows.data + task.offsets[i + k], rows.stride, words, task.cells,
+                           first[k], second[k]);
+            words += kDigits * (kCells != 0 ? kCells : task.cells);
         }
-        // Lane = row, element = column -> lane = column, element = channel, byte = row.
-        __m512i x = _mm512_packus_epi16(_mm512_packs_epi32(sums[0], sums[1]),
-                                        _mm512_packs_epi32(sums[2], sums[3]));
-        x = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(transpose, x), by_channel);
-        if (task.pitch != 0) {
-            x = _mm512_permutexvar_epi32(transpose, x);
-            std::uint8_t* to = group + 4 * i;
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_castsi512_si128(x));
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 4 * task.pitch),
-                             _mm512_extracti32x4_epi32(x, 1));
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 8 * task.pitch),
-                             _mm512_extracti32x4_epi32(x, 2));
-        } else {
-            x = _mm512_permutexvar_epi32(squeeze, x);
-            _mm512_mask_storeu_epi32(group + 12 * i, 0x0fff, x);
-        }
+        store_columns(first, upper, i, task.pitch);
+        store_columns(second, lower, i, task.pitch);
     }
 }
 
-void horizontal(const std::uint8_t* const* rows, const Horizontal& task, std::uint8_t* group) {
+void horizontal(const Rows& rows, const Horizontal& task, std::uint8_t* const* groups) {
     switch (task.cells) {
         case 1:
-            return horizontal_cells<1>(rows, task, group);
+            return horizontal_cells<1>(rows, task, groups);
         case 2:
-            return horizontal_cells<2>(rows, task, group);
+            return horizontal_cells<2>(rows, task, groups);
         case 3:
-            return horizontal_cells<3>(rows, task, group);
+            return horizontal_cells<3>(rows, task, groups);
         default:
-            return horizontal_cells<0>(rows, task, group);
+            return horizontal_cells<0>(rows, task, groups);
     }
 }
+
+// A window of groups with its weights in registers, where it is small.
+template <int kGroups>
+struct Column {
+    const std::uint8_t* groups[kGroups + 1];
+    __m512i weights[kGroups + 1][kDigits];
+
+    EDGETL_AVX512 Column(const std::uint8_t* const* data, const Vertical& task) {
+        for (int g = 0; g < kGroups; ++g) {
+            groups[g] = data[g];
+            for (int d = 0; d < kDigits; ++d)
+                weights[g][d] = _mm512_set1_epi32(task.words[kDigits * g + d]);
+        }
+    }
+
+    EDGETL_AVX512 __m512i value(std::int64_t i) const {
+        __m512i digits[kDigits] = {_mm512_setzero_si512(), _mm512_setzero_si512(),
+                                   _mm512_set1_epi32(kHalfHigh)};
+        for (int g = 0; g < kGroups; ++g) {
+            const __m512i cells = _mm512_loadu_si512(groups[g] + 4 * i);
+            for (int d = 0; d < kDigits; ++d)
+                digits[d] = _mm512_dpbusd_epi32(digits[d], cells, weights[g][d]);
+        }
+        return join(digits);
+    }
+};
+
+// A window of any size.
+template <>
+struct Column<0> {
+    const std::uint8_t* const* groups;
+    const std::int32_t* words;
+    std::int64_t count;
+
+    Column(const std::uint8_t* const* data, const Vertical& task)
+        : groups(data), words(task.words), count(task.groups) {}
+
+    EDGETL_AVX512 __m512i value(std::int64_t i) const {
+        __m512i digits[kDigits] = {_mm512_setzero_si512(), _mm512_setzero_si512(),
+                                   _mm512_set1_epi32(kHalfHigh)};
+        for (std::int64_t g = 0; g < count; ++g) {
+            const __m512i cells = _mm512_loadu_si512(groups[g] + 4 * i);
+            for (int d = 0; d < kDigits; ++d)
+                digits[d] = _mm512_dpbusd_epi32(digits[d], cells,
+                                                _mm512_set1_epi32(words[kDigits * g + d]));
+        }
+        return join(digits);
+    }
+};
 
 template <int kGroups, bool kAlternate>
 EDGETL_AVX512 void vertical_groups(const std::uint8_t* const* groups, const Vertical& task,
-                                   std::int64_t count, float* out) {
+                                   const std::int64_t count, float* const out) {
+    const Column<kGroups> column(groups, task);
     const Normal& normal = *task.normal;
-    const __m512 pixel_high = _mm512_set1_ps(kPixelHigh), pixel_low = _mm512_set1_ps(kPixelLow);
-    const int plane = kAlternate ? 0 : task.channel;
-    __m512 mean = _mm512_set1_ps(normal.mean[plane]);
-    __m512 inverse_high = _mm512_set1_ps(normal.inverse_high[plane]);
-    __m512 inverse_low = _mm512_set1_ps(normal.inverse_low[plane]);
-    int channel = 0;
+    const bool exact = normal.exact;
+    int channel = kAlternate ? 0 : task.channel;
+    __m512 mean = _mm512_set1_ps(normal.mean[channel]);
+    __m512 inverse_high = _mm512_set1_ps(normal.inverse_high[channel]);
+    __m512 inverse_low = _mm512_set1_ps(normal.inverse_low[channel]);
+    __m512i next = column.value(0);
     for (std::int64_t i = 0; i < count; i += 16) {
-        __m512i low = _mm512_setzero_si512(), middle = low, high = low;
-        for (std::int64_t g = 0; g < (kGroups != 0 ? kGroups : task.groups); ++g) {
-            const __m512i cells = _mm512_loadu_si512(groups[g] + 4 * i);
-            const std::int32_t* words = task.words + kDigits * g;
-            low = _mm512_dpbusd_epi32(low, cells, _mm512_set1_epi32(words[0]));
-            middle = _mm512_dpbusd_epi32(middle, cells, _mm512_set1_epi32(words[1]));
-            high = _mm512_dpbusd_epi32(high, cells, _mm512_set1_epi32(words[2]));
-        }
-        __m512i value = _mm512_max_epi32(join(low, middle, high), _mm512_setzero_si512());
+        // The sums of the next columns begin before these are normalised: the two long chains of
+        // dependent instructions then overlap.
+        __m512i value = next;
+        next = column.value(i + 16 < count ? i + 16 : 0);
+        value = _mm512_max_epi32(value, _mm512_setzero_si512());
         value = _mm512_min_epi32(value, _mm512_set1_epi32(255));
-        const __mmask16 mask = count - i >= 16 ? 0xffff : (1u << (count - i)) - 1u;
         if (kAlternate) {
             mean = _mm512_loadu_ps(normal.mean + channel);
             inverse_high = _mm512_loadu_ps(normal.inverse_high + channel);
             inverse_low = _mm512_loadu_ps(normal.inverse_low + channel);
         }
-        if (normal.exact) {
-            const __m512 pixel = _mm512_cvtepi32_ps(value);
-            __m512 x = _mm512_fmadd_ps(pixel, pixel_high, _mm512_mul_ps(pixel, pixel_low));
-            x = _mm512_sub_ps(x, mean);
-            x = _mm512_fmadd_ps(x, inverse_high, _mm512_mul_ps(x, inverse_low));
-            _mm512_mask_storeu_ps(out + i, mask, x);
+        const __m512 pixel = _mm512_cvtepi32_ps(value);
+        __m512 x = _mm512_fmadd_ps(pixel, _mm512_set1_ps(kPixelHigh),
+                                   _mm512_mul_ps(pixel, _mm512_set1_ps(kPixelLow)));
+        x = _mm512_sub_ps(x, mean);
+        x = _mm512_fmadd_ps(x, inverse_high, _mm512_mul_ps(x, inverse_low));
+        if (exact && count - i >= 16) {
+            _mm512_storeu_ps(out + i, x);
+        } else if (exact) {
+            _mm512_mask_storeu_ps(out + i, static_cast<__mmask16>((1u << (count - i)) - 1u), x);
         } else {
             alignas(64) std::int32_t values[16];
             _mm512_store_si512(values, value);
-            for (std::int64_t k = 0; k < std::min<std::int64_t>(16, count - i); ++k)
-                out[i + k] = normal.table[kAlternate ? (channel + k) % 3 : plane][values[k]];
+            look_up(values, std::min<std::int64_t>(16, count - i), normal, channel, kAlternate,
+                    out + i);
         }
         if (kAlternate) channel = channel == 2 ? 0 : channel + 1;  // 16 = 1 modulo 3
     }
@@ -175,7 +251,8 @@ void vertical(const std::uint8_t* const* groups, const Vertical& task, std::int6
 
 }  // namespace
 
-const Kernels kAvx512Kernels = {kRows, 4, kDigits, 16, pack, horizontal, vertical, reduce_avx2};
+const Kernels kAvx512Kernels = {kRows, kBatch,     4,        kDigits,    16,
+                                pack,  horizontal, vertical, reduce_avx2};
 
 }  // namespace edgetl
 #endif

@@ -16,11 +16,11 @@ void pack(const std::int32_t* weights, std::int64_t n, std::int64_t lead, std::i
     std::copy(weights, weights + n, words + lead);
 }
 
-void horizontal(const std::uint8_t* const* rows, const Horizontal& task, std::uint8_t* group) {
+void horizontal(const Rows& rows, const Horizontal& task, std::uint8_t* const* groups) {
     const std::int64_t pixel_step = task.pitch != 0 ? 1 : 3;
     const std::int64_t channel_step = task.pitch != 0 ? task.pitch : 1;
     for (std::int64_t i = 0; i < task.count; ++i) {
-        const std::uint8_t* taps = rows[0] + task.offsets[i];
+        const std::uint8_t* taps = rows.data + task.offsets[i];
         const std::int32_t* weights = task.words + i * task.cells;
         std::int32_t red = kHalf, green = kHalf, blue = kHalf;
         for (std::int64_t t = 0; t < task.cells; ++t, taps += 3) {
@@ -28,7 +28,7 @@ void horizontal(const std::uint8_t* const* rows, const Horizontal& task, std::ui
             green += taps[1] * weights[t];
             blue += taps[2] * weights[t];
         }
-        std::uint8_t* cell = group + i * pixel_step;
+        std::uint8_t* cell = groups[0] + i * pixel_step;
         cell[0] = to_byte(red);
         cell[channel_step] = to_byte(green);
         cell[2 * channel_step] = to_byte(blue);
@@ -71,6 +71,6 @@ void reduce_portable(const Window& window, std::int64_t count, std::uint8_t* out
     }
 }
 
-const Kernels kPortableKernels = {1, 1, 1, 3, pack, horizontal, vertical, reduce_portable};
+const Kernels kPortableKernels = {1, 1, 1, 1, 3, pack, horizontal, vertical, reduce_portable};
 
 }  // namespace edgetl

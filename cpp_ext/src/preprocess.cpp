@@ -47,6 +47,10 @@ struct PackedAxis {
     std::vector<std::int32_t> words;    // (count, cells, words_per_cell)
 };
 
+std::int64_t round_up(std::int64_t value, std::int64_t step) {
+    return (value + step - 1) / step * step;
+}
+
 enum class Direction { kHorizontal, kVertical };
 
 PackedAxis pack_axis(Axis axis, Direction direction, const Kernels& kernels) {
@@ -61,6 +65,11 @@ PackedAxis pack_axis(Axis axis, Direction direction, const Kernels& kernels) {
                      grouped ? axis.start[i] % kernels.rows : 0,
                      packed.words.data() + i * packed.cells * kernels.words_per_cell);
         if (!grouped) packed.offsets.push_back(3 * axis.start[i]);
+    }
+    // Columns are made a few at a time: the last one is repeated, at the weights zero.
+    if (!grouped) {
+        packed.offsets.resize(round_up(axis.count, kColumnStep), packed.offsets.back());
+        packed.words.resize(packed.offsets.size() * packed.cells * kernels.words_per_cell, 0);
     }
     packed.axis = std::move(axis);
     return packed;
@@ -106,10 +115,6 @@ std::shared_ptr<const Normal> cached_normal(const float mean[3], const float std
     return last.normal;
 }
 
-std::int64_t round_up(std::int64_t value, std::int64_t step) {
-    return (value + step - 1) / step * step;
-}
-
 // One image, ready to be worked on by several threads.
 struct Job {
     const Image& image;
@@ -133,31 +138,34 @@ class RowReader {
         : image_(job.image),
           kernels_(job.kernels),
           before_(job.before != nullptr ? &job.before->axis : nullptr),
-          reach_(reach),
+          reach_(std::max(reach, 3 * image_.width)),
           limit_(std::max<std::int64_t>(0, (image_.height - 1) * image_.stride) +
                  3 * image_.width) {}
 
-    const std::uint8_t* row(std::int64_t y, int slot) {
-        // A group may end below the image; its weights are zero there.
-        y = std::min(y, (before_ != nullptr ? before_->count : image_.height) - 1);
-        if (before_ != nullptr) {
-            std::uint8_t* copy = buffer(slot);
-            kernels_.reduce({image_.data + before_->start[y] * image_.stride, image_.stride,
-                             before_->weights.data() + y * before_->taps, before_->length[y]},
-                            3 * image_.width, copy);
-            return copy;
-        }
-        const std::uint8_t* data = image_.data + y * image_.stride;
-        if (y * image_.stride + reach_ <= limit_) return data;
-        std::uint8_t* copy = buffer(slot);
-        std::copy(data, data + 3 * image_.width, copy);
-        return copy;
+    // `count` rows from `first` on. They may run over the last row: its copies stand in, since the
+    // weights there are zero.
+    Rows rows(std::int64_t first, std::int64_t count) {
+        const std::int64_t height = before_ != nullptr ? before_->count : image_.height;
+        const std::int64_t top = first * image_.stride, bottom = top + (count - 1) * image_.stride;
+        if (before_ == nullptr && first + count <= height &&
+            std::max(top, bottom) + reach_ <= limit_)
+            return {image_.data + top, image_.stride};
+        buffer_.resize(count * reach_);
+        for (std::int64_t r = 0; r < count; ++r)
+            copy(std::min(first + r, height - 1), buffer_.data() + r * reach_);
+        return {buffer_.data(), reach_};
     }
 
   private:
-    std::uint8_t* buffer(int slot) {
-        buffers_[slot].resize(std::max(reach_, 3 * image_.width));
-        return buffers_[slot].data();
+    void copy(std::int64_t y, std::uint8_t* to) const {
+        if (before_ == nullptr) {
+            const std::uint8_t* row = image_.data + y * image_.stride;
+            std::copy(row, row + 3 * image_.width, to);
+            return;
+        }
+        kernels_.reduce({image_.data + before_->start[y] * image_.stride, image_.stride,
+                         before_->weights.data() + y * before_->taps, before_->length[y]},
+                        3 * image_.width, to);
     }
 
     const Image& image_;
@@ -165,7 +173,7 @@ class RowReader {
     const Axis* before_;
     std::int64_t reach_;  // bytes the kernel may read from the start of a row
     std::int64_t limit_;  // bytes that may be read from image.data on
-    std::vector<std::uint8_t> buffers_[4];
+    std::vector<std::uint8_t> buffer_;
 };
 
 void Job::rows(std::int64_t begin, std::int64_t end) const {
@@ -174,24 +182,26 @@ void Job::rows(std::int64_t begin, std::int64_t end) const {
     const std::int64_t pitch = planar ? round_up(size, kColumnPad) : 0;
     const std::int64_t columns = planar ? 3 * pitch : round_up(3 * size, kColumnPad) + kColumnPad;
     const std::int64_t group_bytes = columns * kernels.cell_bytes;
-    const std::int64_t slots = y.cells;
+    const std::int64_t batch_rows = kernels.rows * kernels.batch;
+    const std::int64_t slots = y.cells + kernels.batch - 1;
 
-    const Horizontal across{x.offsets.data(), x.words.data(), size, x.cells, pitch};
+    const std::int64_t padded = static_cast<std::int64_t>(x.offsets.size());
+    const Horizontal across{x.offsets.data(), x.words.data(), padded, x.cells, pitch};
     const std::int64_t reach = *std::max_element(x.offsets.begin(), x.offsets.end()) +
                                3 * kernels.rows * (x.cells - 1) + kernels.overread;
     RowReader reader(*this, reach);
     std::vector<std::uint8_t> ring(slots * group_bytes);
-    std::vector<const std::uint8_t*> window(slots);
-    const std::uint8_t* group_rows[4];
+    std::vector<const std::uint8_t*> window(y.cells);
+    std::uint8_t* made[kMaxRows];
 
     std::int64_t done = 0;  // groups before this are in the ring, or no longer needed
     for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t first = y.axis.start[i] / kernels.rows;
         const std::int64_t last = (y.axis.start[i] + y.axis.length[i] - 1) / kernels.rows;
-        for (done = std::max(done, first); done <= last; ++done) {
-            for (int r = 0; r < kernels.rows; ++r)
-                group_rows[r] = reader.row(done * kernels.rows + r, r);
-            kernels.horizontal(group_rows, across, ring.data() + done % slots * group_bytes);
+        for (done = std::max(done, first); done <= last; done += kernels.batch) {
+            for (int b = 0; b < kernels.batch; ++b)
+                made[b] = ring.data() + (done + b) % slots * group_bytes;
+            kernels.horizontal(reader.rows(done * kernels.rows, batch_rows), across, made);
         }
         for (std::int64_t g = first; g <= last; ++g)
             window[g - first] = ring.data() + g % slots * group_bytes;
