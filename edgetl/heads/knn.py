@@ -90,6 +90,7 @@ class KnnHead(Head):
                 f"knn head: {n} samples, {self.n_neighbors} neighbours; "
                 "both must be at least 1, and weights positive"
             )
-        if not np.array_equal(np.unique(self.codes_), np.arange(count)):
+        found = np.unique(self.codes_)
+        if found[0] != 0 or found[-1] != count - 1 or len(found) != count:
             raise CorruptError(f"knn head: codes are not exactly 0 to {count - 1}")
         return count, dim

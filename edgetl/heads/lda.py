@@ -127,8 +127,9 @@ class Scatter:
             # u is the sample minus its class mean, v_k the sample minus the mean of class k.
             u_v = own[:, None] + across[places, codes][:, None] - across
             v_v = 2 * u_v - own[:, None] + apart[codes]
-            others = np.maximum(self.totals[codes] - weights, 1e-300)
-            moved = self.totals[codes] / others
+            others = self.totals[codes] - weights
+            # A class of one sample has no mean without it; its row means nothing.
+            moved = self.totals[codes] / np.where(others > 0, others, self.totals[codes])
             gain = (1 - shrinkage) / norm * weights * moved
             left = np.maximum(1 - gain * own, 1e-12)
             distances = v_v + (gain / left)[:, None] * u_v**2

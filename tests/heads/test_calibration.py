@@ -16,9 +16,17 @@ def test_temperature_is_the_minimum_of_the_log_loss():
     y = generator.integers(0, 4, 400)
     scores = 3 * generator.normal(size=(400, 4)) + 4 * np.eye(4)[y]
     weights = generator.uniform(0.1, 2, 400)
-    grid = np.exp(np.linspace(-3, 4, 20_001))
+    grid = np.exp(np.linspace(-1, 2, 3_001))
     best = grid[np.argmin([log_loss(scores / t, y, weights) for t in grid])]
-    assert fit_temperature(scores, y, weights) == pytest.approx(best, rel=1e-3)
+    assert fit_temperature(scores, y, weights) == pytest.approx(best, rel=0.02)
+    # One more wrong answer in 400 makes it a little less sure.
+    assert fit_temperature(scores, y, weights) > best
+
+
+def test_a_few_right_answers_are_no_certainty():
+    scores = np.array([[9.0, 0.0], [8.0, 0.0], [0.0, 9.0], [0.0, 10.0]])
+    chances = softmax(scores / fit_temperature(scores, np.array([0, 0, 1, 1]), np.ones(4)))
+    assert 0.75 < chances.max(axis=1).mean() < 0.95
 
 
 def test_temperature_scales_with_the_scores():
@@ -33,7 +41,7 @@ def test_temperature_scales_with_the_scores():
 @pytest.mark.parametrize("direction", [1, -1])
 def test_temperature_is_finite_where_its_optimum_is_not(direction):
     scores, y = direction * np.eye(3) * 5, np.arange(3)
-    assert 0 < fit_temperature(scores, y, np.ones(3)) < np.inf
+    assert 1e-3 < fit_temperature(scores, y, np.ones(3)) < 1e5
     assert fit_temperature(np.zeros((3, 3)), y, np.ones(3)) == 1.0
 
 
@@ -49,7 +57,7 @@ def test_calibration_helps_on_new_samples(kind, digits):
 
 
 def test_confidence_matches_accuracy(make):
-    X, y = make(3000, 60, 5, apart=0.6)
+    X, y = make(3000, 60, 5, apart=0.15)
     head = LdaHead().fit(X[:1000], y[:1000])
     chances = head.predict_proba(X[1000:])
     accuracy = (chances.argmax(axis=1) == y[1000:]).mean()
