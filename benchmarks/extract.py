@@ -74,7 +74,7 @@ class Files:
 
 def export(arguments: argparse.Namespace) -> None:
     """Write the feature graph; say where it is and how photos become its input."""
-    from edgetl.backbone import load_backbone
+    from edgetl.backbones import load_backbone
     from edgetl.decode import read_image
     from edgetl.export.graph import feature_graph
 

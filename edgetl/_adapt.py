@@ -5,6 +5,7 @@ It strings the parts together and knows what each is for; how each works is writ
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 
 import edgetl
 from edgetl._paths import cache_dir
-from edgetl.backbone import Backbone, load_backbone
-from edgetl.bundle import Bundle, Evidence, Manifest
+from edgetl.backbone import Backbone
+from edgetl.backbones import load_backbone
+from edgetl.bundle import Bundle, Evidence, Manifest, check_destination
 from edgetl.bundle.evidence import HeadRecord, RunRecord
 from edgetl.data import Dataset, find_duplicates, load_dataset
 from edgetl.decode import read_image
@@ -50,6 +52,8 @@ class AdaptOptions:
     Args:
         seed: Seed of the split, of the choice of the head and of the bootstrap.
         test_fraction: Share of samples kept for testing where the data comes without a split.
+        preprocess: How photos become the backbone's input; as its pretrained weights want it if
+            None. An ONNX file that does not say needs it.
         decode: ``"scaled"`` decodes large JPEG files at a reduced size (see `edgetl.Preprocess`).
         storage: Precision of cached features.
         cache: Whether features are cached at all.
@@ -58,6 +62,7 @@ class AdaptOptions:
 
     seed: int = 0
     test_fraction: float = 0.2
+    preprocess: Preprocess | None = None
     decode: Literal["full", "scaled"] = "full"
     storage: Literal["float16", "float32"] = "float16"
     cache: bool = True
@@ -98,14 +103,17 @@ def adapt(
         FileExistsError: `output` holds something that is not a bundle.
     """
     options, started = options or AdaptOptions(), time.time()
+    if output is not None:
+        check_destination(Path(output))  # now, not after minutes of work
     train, test = load_dataset(data).split(test_fraction=options.test_fraction, seed=options.seed)
-    network = load_backbone(backbone, weights)
+    network = load_backbone(backbone, weights, preprocess=options.preprocess)
     preprocess = dataclasses.replace(network.preprocess, decode=options.decode)
     probe = _probe(train, preprocess)
     graph = feature_graph(network, probe=probe, cache_dir=cache_dir())
     engine = _extraction_engine(target or OnnxRuntime(), graph, network, probe)
 
-    extraction = _extract([train, test], engine, preprocess, options)
+    about = f"{network.name}, {target or OnnxRuntime()}"
+    extraction = _extract([train, test], engine, preprocess, options, about=about)
     fitted, measured = _usable(extraction, [train, test])
     selection = select_head(fitted.features, fitted.targets, head=head, seed=options.seed)
     shipped = load_head(selection.head.kind, selection.head.arrays())
@@ -156,7 +164,7 @@ def evaluate_bundle(
         bundle: A bundle, or its folder.
         data: As for `adapt`. Of data with a split the test part is used, otherwise all of it.
         target: The engine to measure with.
-        options: As for `adapt`; the split's options and `decode` have no effect.
+        options: As for `adapt`; those of the split and of preprocessing have no effect.
 
     Raises:
         CorruptError: The bundle was changed after it was written.
@@ -173,7 +181,8 @@ def evaluate_bundle(
         dim=manifest.dim,
         graph_fingerprint=manifest.graph_fingerprint,
     )
-    extraction = _extract([test], engine, manifest.preprocess, options)
+    about = f"{manifest.backbone}, {target}"
+    extraction = _extract([test], engine, manifest.preprocess, options, about=about)
     (measured,) = _usable(extraction, [test])
     known = manifest.evidence
     return evaluate_head(
@@ -233,20 +242,33 @@ def _extraction_engine(
 
 
 def _extract(
-    parts: Sequence[Dataset], engine: Engine, preprocess: Preprocess, options: AdaptOptions
+    parts: Sequence[Dataset],
+    engine: Engine,
+    preprocess: Preprocess,
+    options: AdaptOptions,
+    *,
+    about: str,
 ) -> Extraction:
-    store = None
-    if options.cache:
-        key = feature_key(engine, preprocess, dtype=options.storage)
-        store = FeatureStore(cache_dir() / "features", key, engine.dim, dtype=options.storage)
-    return extract(
-        [source for part in parts for source in part.sources],
-        names=[name for part in parts for name in part.names],
-        engine=engine,
-        preprocess=preprocess,
-        store=store,
-        options=options.extract,
-    )
+    """Extract all parts in one go, through the cache unless it is switched off."""
+    with contextlib.ExitStack() as stack:
+        store = None
+        if options.cache:
+            store = FeatureStore(
+                cache_dir() / "features",
+                feature_key(engine, preprocess, dtype=options.storage),
+                engine.dim,
+                dtype=options.storage,
+                about=about,
+            )
+            stack.enter_context(store)
+        return extract(
+            [source for part in parts for source in part.sources],
+            names=[name for part in parts for name in part.names],
+            engine=engine,
+            preprocess=preprocess,
+            store=store,
+            options=options.extract,
+        )
 
 
 def _usable(extraction: Extraction, parts: Sequence[Dataset]) -> list[_Part]:

@@ -1,7 +1,7 @@
-"""Backbones: pretrained networks as feature functions, by name or by file (workstation side).
+"""What a backbone is: a pretrained network as a feature function (workstation side).
 
-This is the door: it knows which origin a name belongs to, and leaves the rest to
-`edgetl.backbones`. It knows nothing about heads, labels or data sets.
+It knows nothing about where networks come from (see `edgetl.backbones`), and nothing about heads,
+labels or data sets.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl._extras import require
 from edgetl.preprocess import Preprocess
 
 
@@ -44,38 +43,3 @@ class Backbone(Protocol):
 
     def to_onnx(self, path: Path) -> None:
         """Write the feature graph: ``images`` (n, ...) in, ``features`` (n, dim) out, n free."""
-
-
-def load_backbone(
-    name: str, weights: str | Path | None = None, *, preprocess: Preprocess | None = None
-) -> Backbone:
-    """Load a pretrained network as a backbone.
-
-    Args:
-        name: ``"mobilenetv2_100"`` or ``"resnet50.a1_in1k"`` (timm), ``"torchvision/resnet50"`` or
-            ``"torchvision/resnet50.IMAGENET1K_V1"``, or the path of an ONNX file, which must end in
-            ``.onnx``.
-        weights: A local .safetensors or torch state-dict file; if None, the pretrained weights of
-            the name's origin: from its cache on this machine, or downloaded. None for an ONNX file.
-        preprocess: How images become the input; if None, as the pretrained weights want it.
-
-    Raises:
-        MissingDependencyError: timm, torchvision or onnx is not installed.
-        ValueError: No network has this name, or it can't take what `preprocess` gives.
-        WeightsError: The weights can't be had, are damaged, or don't fit the network.
-    """
-    if name.lower().endswith(".onnx"):
-        if weights is not None:
-            raise ValueError(f"{name} has its weights inside; weights={str(weights)!r} has no use")
-        from edgetl.backbones.onnx_file import load_onnx_file
-
-        return load_onnx_file(Path(name), preprocess=preprocess)
-    require("torch", extra="train")
-    path = None if weights is None else Path(weights).expanduser()
-    if name.startswith("torchvision/"):
-        from edgetl.backbones.torchvision import load_torchvision
-
-        return load_torchvision(name.removeprefix("torchvision/"), path, preprocess=preprocess)
-    from edgetl.backbones.timm import load_timm
-
-    return load_timm(name, path, preprocess=preprocess)

@@ -279,6 +279,34 @@ def test_another_engine_gives_the_same_answers_or_is_refused(photos, weights, mo
         edgetl.adapt(photos, backbone="mobilenetv2_100", weights=weights, target=edgetl.Torch())
 
 
+def test_an_onnx_file_is_a_backbone(flowers, photos, weights, tmp_path, capsys):
+    """The graph of a bundle says how photos become its input; a bare one has to be told."""
+    path, _ = flowers
+    words = ["adapt", str(photos), "--head", "ridge", "--quiet", "--json"]
+    graph = str(path / "backbone.onnx")
+    assert main([*words, "--backbone", graph, "-o", str(tmp_path / "one.edgetl")]) == 0
+    by_file = json.loads(capsys.readouterr().out)
+    by_name = edgetl.adapt(photos, backbone="mobilenetv2_100", weights=weights, head="ridge")
+    assert by_file["accuracy"] == by_name.evidence.accuracy
+    assert by_file["evidence"]["log_loss"] == pytest.approx(by_name.evidence.log_loss, abs=1e-4)
+
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(graph)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    words += ["--backbone", str(tmp_path / "bare.onnx"), "-o", str(tmp_path / "two.edgetl")]
+    assert main(words) == 2
+    assert "how images become its input" in capsys.readouterr().err
+    assert main([*words, "--preprocess", '{"size": 224, "resize": 232}']) == 0
+    assert edgetl.load(tmp_path / "two.edgetl").bundle.preprocess.resize == 232
+
+
+def test_the_output_is_checked_before_the_work(photos, tmp_path):
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(FileExistsError, match="not a bundle"):
+        edgetl.adapt(photos, backbone="no such network", output=tmp_path / "precious")
+
+
 def test_a_seed_decides_everything(photos, weights):
     def figures(seed):
         options = edgetl.AdaptOptions(seed=seed)

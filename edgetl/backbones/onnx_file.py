@@ -30,7 +30,7 @@ _MAX_BYTES = 2**31 - 2**24  # a protobuf message ends at 2 GiB
 
 
 def load_onnx_file(path: Path, *, preprocess: Preprocess | None = None) -> OnnxFileBackbone:
-    """Load an ONNX file as a backbone; see :func:`edgetl.backbone.load_backbone`.
+    """Load an ONNX file as a backbone; see `edgetl.backbones.load_backbone`.
 
     The features are the output that the metadata key ``edgetl.features`` names, or the one named
     ``features``, or the only two-dimensional one, or else the only four-dimensional one, averaged

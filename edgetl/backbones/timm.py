@@ -29,7 +29,7 @@ _AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 def load_timm(
     name: str, weights: Path | None = None, *, preprocess: Preprocess | None = None
 ) -> ModuleBackbone:
-    """Load a timm network; see :func:`edgetl.backbone.load_backbone`.
+    """Load a timm network; see `edgetl.backbones.load_backbone`.
 
     With local weights and no tag in the name, the preprocessing is that of the architecture's
     default tag.

@@ -36,7 +36,7 @@ _AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 def load_torchvision(
     name: str, weights: Path | None = None, *, preprocess: Preprocess | None = None
 ) -> ModuleBackbone:
-    """Load a torchvision network; see :func:`edgetl.backbone.load_backbone`.
+    """Load a torchvision network; see `edgetl.backbones.load_backbone`.
 
     With local weights and no tag in the name, the preprocessing is that of the architecture's
     default weights: for resnet50 those of V2, which resize to 232. Name the tag, as in

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from edgetl.bundle.bundle import Bundle
+from edgetl.bundle.bundle import Bundle, check_destination
 from edgetl.bundle.evidence import Evidence
 from edgetl.bundle.manifest import FORMAT, MANIFEST, FileRecord, Manifest
 
-__all__ = ["FORMAT", "MANIFEST", "Bundle", "Evidence", "FileRecord", "Manifest"]
+__all__ = [
+    "FORMAT",
+    "MANIFEST",
+    "Bundle",
+    "Evidence",
+    "FileRecord",
+    "Manifest",
+    "check_destination",
+]

@@ -79,8 +79,7 @@ class Bundle:
             CorruptError: The graph of this bundle is no longer what it was.
         """
         path = Path(path)
-        if path.exists() and not (path / MANIFEST).is_file():
-            raise FileExistsError(f"{path} exists and is not a bundle; choose another path")
+        check_destination(path)
         arrays = safetensors.numpy.save(dict(sorted(self.head.arrays().items())))
         with replaced_directory(path) as folder:
             files = {
@@ -138,6 +137,16 @@ class Bundle:
                 f"the manifest names {len(manifest.labels)} labels and {manifest.dim} features"
             )
         return cls(manifest, head, path / manifest.graph, path)
+
+
+def check_destination(path: Path) -> None:
+    """Refuse a path that a bundle must not be written to.
+
+    Raises:
+        FileExistsError: `path` holds something that is not a bundle.
+    """
+    if path.exists() and not (path / MANIFEST).is_file():
+        raise FileExistsError(f"{path} exists and is not a bundle; choose another path")
 
 
 def _chunks(path: Path, suffix: bytes = b"") -> Iterator[bytes]:

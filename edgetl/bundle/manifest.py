@@ -115,9 +115,7 @@ def _checked_json(data: bytes) -> dict[str, Any]:
     stated = data[start : start + 64]
     blank = data[:start] + _NO_DIGEST.encode() + data[start + 64 :]
     if start < len(_DIGEST_KEY) or hashlib.sha256(blank).hexdigest().encode() != stated:
-        raise CorruptError(
-            f"{MANIFEST} was changed after it was written: its digest is wrong"
-        )
+        raise CorruptError(f"{MANIFEST} was changed after it was written: its digest is wrong")
     content = json.loads(data)
     if not isinstance(content, dict):
         raise CorruptError(f"{MANIFEST} holds a {type(content).__name__}, not an object")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgetl.cli.arguments import (
     Verbs,
@@ -14,6 +16,9 @@ from edgetl.cli.arguments import (
     target_of,
 )
 from edgetl.cli.result import extract_options, print_evidence
+
+if TYPE_CHECKING:
+    from edgetl.preprocess import Preprocess
 
 _HEADS = ("auto", "softmax", "ridge", "prototype", "knn", "lda")
 
@@ -39,6 +44,12 @@ def add_parser(verbs: Verbs) -> None:
         default=0.2,
         metavar="F",
         help="share kept for testing where the data has no split (default: 0.2)",
+    )
+    parser.add_argument(
+        "--preprocess",
+        metavar="JSON",
+        help="how photos become the input, where it is not as the backbone's weights want it: "
+        'such as \'{"size": 192, "resize": 192}\'; the rest as edgetl.Preprocess()',
     )
     parser.add_argument(
         "--decode",
@@ -74,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         output=arguments.output,
         options=AdaptOptions(
             seed=arguments.seed,
+            preprocess=_preprocess(arguments.preprocess),
             test_fraction=arguments.test_fraction,
             decode=arguments.decode,
             storage=arguments.storage,
@@ -85,3 +97,16 @@ def run(arguments: argparse.Namespace) -> int:
     more = {"bundle": str(bundle.path), "bundle_bytes": bundle.size}
     print_evidence(bundle.evidence, as_json=arguments.json, more=more)
     return 0
+
+
+def _preprocess(text: str | None) -> Preprocess | None:
+    """The definition that ``--preprocess`` gives, or None if it was not given."""
+    if text is None:
+        return None
+    from edgetl.preprocess import Preprocess
+
+    try:
+        fields = json.loads(text)
+        return Preprocess.from_json({**Preprocess().to_json(), **fields})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--preprocess {text!r}: {error}") from error

@@ -1,19 +1,17 @@
 """The feature graph: a backbone as one ONNX file, checked against its origin and cached.
 
-It knows ONNX files and the cache of graphs; it knows nothing about heads, and of labels only that a
-bundle's copy of the graph carries them.
+It knows ONNX files and the cache of graphs; it knows nothing about heads or labels: a bundle adds
+labels and preprocessing to its own copy.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,9 @@ from numpy.typing import NDArray
 from edgetl._extras import require
 from edgetl.backbone import Backbone
 from edgetl.engines import OrtEngine, check_parity
-from edgetl.errors import CorruptError, EdgetlError, ParityError
-from edgetl.preprocess import Preprocess
+from edgetl.errors import EdgetlError, ParityError
 
-_LAYOUT = 1
+_LAYOUT = 2
 """Raised whenever the same backbone would give another graph file; part of the cache's key."""
 _PRODUCER = "edgetl"
 _MIN_COSINE = 0.9999
@@ -95,7 +92,6 @@ def feature_graph(
                 "edgetl.name": backbone.name,
                 "edgetl.backbone": backbone.fingerprint,
                 "edgetl.graph": fingerprint,
-                "edgetl.preprocess": _to_text(backbone.preprocess.to_json()),
             },
         )
         content = model.SerializeToString(deterministic=True)
@@ -114,35 +110,6 @@ def feature_graph(
         final = folder / f"{hashlib.sha256(content).hexdigest()}.onnx"
         draft.replace(final)
     return FeatureGraph(final, fingerprint, backbone.dim)
-
-
-def write_bundle_graph(
-    graph: FeatureGraph, path: Path, *, labels: Sequence[str], preprocess: Preprocess
-) -> None:
-    """Write a copy of a feature graph that says what it is for.
-
-    Its metadata has ``edgetl.labels`` and ``edgetl.preprocess`` as JSON. The same arguments give
-    the same bytes.
-
-    Args:
-        graph: The graph to copy.
-        path: Where to write.
-        labels: Class names in the order of the head's outputs.
-        preprocess: How images become the graph's input.
-
-    Raises:
-        CorruptError: The graph's file is gone or damaged.
-    """
-    onnx = require("onnx", extra="train")
-    try:
-        model = onnx.load(graph.path)
-    except Exception as error:  # protobuf's own class, which depends on its build
-        raise CorruptError(f"the graph {graph.path} can't be read: {error}") from error
-    stamps = read_metadata(model)
-    stamps["edgetl.labels"] = _to_text(list(labels))
-    stamps["edgetl.preprocess"] = _to_text(preprocess.to_json())
-    _stamp(model, stamps)
-    _write(path, model.SerializeToString(deterministic=True))
 
 
 def read_metadata(model: Any) -> dict[str, str]:
@@ -212,10 +179,6 @@ def _stamp(model: Any, stamps: dict[str, str]) -> None:
     del model.metadata_props[:]
     for key, value in sorted(stamps.items()):
         model.metadata_props.add(key=key, value=value)
-
-
-def _to_text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgetl.backbone import load_backbone
-from edgetl.backbones import hub
+from edgetl.backbones import hub, load_backbone
 from edgetl.errors import WeightsError
 
 

@@ -1,15 +1,18 @@
 """Backbones from ONNX files: which output, which batch size, which refusals."""
 
+import json
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgetl.backbone import load_backbone
+from edgetl.backbones import load_backbone
+from edgetl.bundle.stamp import metadata_suffix
 from edgetl.engines import OrtEngine
 from edgetl.errors import WeightsError
-from edgetl.export.graph import feature_graph, write_bundle_graph
+from edgetl.export.graph import feature_graph
 from edgetl.preprocess import Preprocess
 
 SMALL = Preprocess(size=8, resize=8)
@@ -117,7 +120,8 @@ def test_nhwc(tmp_path):
 def test_a_bundles_graph_is_a_backbone_again(tmp_path, probe):
     backbone = load_backbone(str(make(tmp_path / "net.onnx")), preprocess=SMALL)
     graph = feature_graph(backbone, probe=probe, cache_dir=tmp_path)
-    write_bundle_graph(graph, tmp_path / "backbone.onnx", labels=["a", "b"], preprocess=SMALL)
+    stamp = metadata_suffix({"edgetl.preprocess": json.dumps(SMALL.to_json())})
+    (tmp_path / "backbone.onnx").write_bytes(graph.path.read_bytes() + stamp)
     again = load_backbone(str(tmp_path / "backbone.onnx"))
     assert again.preprocess == SMALL
     np.testing.assert_array_equal(again.features(probe), backbone.features(probe))

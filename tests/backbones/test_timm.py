@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from edgetl.backbone import load_backbone
+from edgetl.backbones import load_backbone
 from edgetl.backbones.timm import preprocess_of
 from edgetl.decode import read_image
 from edgetl.engines import OrtEngine, cosines

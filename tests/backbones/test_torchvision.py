@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torchvision import models
 
-from edgetl.backbone import load_backbone
+from edgetl.backbones import load_backbone
 from edgetl.backbones.torchvision import preprocess_of, rename_old
 from edgetl.decode import read_image
 from edgetl.engines import OrtEngine, cosines

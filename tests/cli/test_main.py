@@ -36,6 +36,8 @@ def test_usage_errors_exit_with_2(words, capsys):
         (["adapt", "nowhere", "--backbone", "x"], 2, "-o nowhere.edgetl"),
         (["adapt", "nowhere", "--backbone", "x", "-o", "y"], 1, "nowhere"),
         (["adapt", "x", "--backbone", "x", "-o", "y", "--bf16"], 2, "--engine torch"),
+        (["adapt", "x", "--backbone", "x", "-o", "y", "--preprocess", "{"], 2, "--preprocess"),
+        (["adapt", "x", "--backbone", "x", "-o", "y", "--preprocess", '{"a": 1}'], 2, "'a'"),
         (
             ["adapt", "x", "--backbone", "x", "-o", "y", "--engine", "torch", "--threads", "2"],
             2,

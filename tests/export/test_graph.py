@@ -1,7 +1,6 @@
 """The feature graph: what is in the file, when it is refused, and what the cache survives."""
 
 import hashlib
-import json
 import subprocess
 import sys
 
@@ -10,9 +9,8 @@ import onnx
 import pytest
 
 from edgetl.engines import OrtEngine
-from edgetl.errors import CorruptError, ParityError
-from edgetl.export.graph import feature_graph, write_bundle_graph
-from edgetl.preprocess import Preprocess
+from edgetl.errors import ParityError
+from edgetl.export.graph import feature_graph
 
 
 def files(folder):
@@ -66,7 +64,6 @@ def test_the_file(small, probe, tmp_path, capfd):
     assert stamps["edgetl.name"] == "small"
     assert stamps["edgetl.backbone"] == small.fingerprint
     assert stamps["edgetl.graph"] == graph.fingerprint
-    assert Preprocess.from_json(json.loads(stamps["edgetl.preprocess"])) == small.preprocess
     for n in (1, 3):
         features = OrtEngine(graph.path, dim=8)(probe[:n])
         np.testing.assert_allclose(features, small.features(probe[:n]), atol=1e-5)
@@ -193,29 +190,3 @@ def test_two_processes_at_once(tmp_path):
     (file,) = files(tmp_path)
     assert answers[0][0].startswith(str(file))
     assert hashlib.sha256(file.read_bytes()).hexdigest() == file.stem
-
-
-def test_a_bundles_copy_says_what_it_is_for(counted, probe, tmp_path):
-    graph = feature_graph(counted, probe=probe, cache_dir=tmp_path)
-    labels = ["été", "b", "a"]
-    for name in ("one.onnx", "two.onnx"):
-        write_bundle_graph(graph, tmp_path / name, labels=labels, preprocess=counted.preprocess)
-    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
-    stamps = metadata(tmp_path / "one.onnx")
-    assert json.loads(stamps["edgetl.labels"]) == labels
-    assert Preprocess.from_json(json.loads(stamps["edgetl.preprocess"])) == counted.preprocess
-    assert stamps["edgetl.graph"] == graph.fingerprint
-    assert "edgetl.labels" not in metadata(graph.path)
-    np.testing.assert_array_equal(
-        OrtEngine(tmp_path / "one.onnx", dim=8)(probe), OrtEngine(graph.path, dim=8)(probe)
-    )
-
-
-def test_a_bundles_copy_of_a_damaged_graph(counted, probe, tmp_path):
-    graph = feature_graph(counted, probe=probe, cache_dir=tmp_path)
-    graph.path.write_bytes(b"\xff" * 100)
-    with pytest.raises(CorruptError, match="can't be read"):
-        write_bundle_graph(
-            graph, tmp_path / "out.onnx", labels=["a"], preprocess=counted.preprocess
-        )
-    assert not (tmp_path / "out.onnx").exists()
