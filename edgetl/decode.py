@@ -246,7 +246,7 @@ def _decode_pillow(data: bytes) -> NDArray[np.uint8]:
     except Image.DecompressionBombError as error:
         raise DataError(f"too large: {error}") from None
     except Exception as error:  # whatever a parser trips over in a hostile file
-        raise DataError(f"damaged image: {_one_line(error)}") from None
+        raise _damage("image", error) from None
     with image:
         _check_size(image.height, image.width)
         return _from_pillow(image, image.format or "image")
@@ -263,8 +263,7 @@ def _from_pillow(image: PIL.Image.Image, kind: str) -> NDArray[np.uint8]:
     except DataError:
         raise
     except Exception as error:  # whatever a decoder trips over in a hostile file
-        what = "truncated" if "truncated" in str(error) else "damaged"
-        raise DataError(f"{what} {kind}: {_one_line(error)}") from None
+        raise _damage(kind, error) from None
     return _orient(pixels, orientation)
 
 
@@ -286,8 +285,10 @@ def _convert(image: PIL.Image.Image) -> NDArray[np.uint8]:
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _damage(kind: str, error: Exception) -> DataError:
+    text = " ".join(str(error).split()) or type(error).__name__
+    what = "truncated" if "truncated" in text.lower() else "damaged"
+    return DataError(f"{what} {kind}: {text}")
 
 
 def _orient(image: NDArray[np.uint8], orientation: Any) -> NDArray[np.uint8]:

@@ -1,0 +1,240 @@
+"""The compiled kernel against Pillow, on every instruction set this machine has."""
+
+from __future__ import annotations
+
+import numpy as np
+import PIL
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from edgetl import Preprocess, native
+from edgetl.native import _core, reference
+
+BEST = native.INSTRUCTION_SETS.index(_core.best_isa())
+ISAS = native.INSTRUCTION_SETS[: BEST + 1]
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+def run(image, definition, *, isa=None, threads=1):
+    out = np.full(definition.shape, np.nan, dtype=np.float32)
+    _core.preprocess(
+        image,
+        out,
+        definition.size,
+        definition.resize,
+        definition.interpolation == "bicubic",
+        definition.layout == "nhwc",
+        definition.fit == "squash",
+        definition.mean,
+        definition.std,
+        threads,
+        isa or ISAS[-1],
+    )
+    return out
+
+
+def pillow_resize(image, columns, rows, resample):
+    picture = Image.fromarray(image)
+    height, width = image.shape[:2]
+    if int(PIL.__version__.split(".")[0]) >= 13:
+        return np.asarray(picture.resize((columns, rows), resample))
+    # Pillow before 13 always begins with the width; axis by axis the arithmetic is the same.
+    tall = height - rows > 0 and height - rows > 2 * (width - columns)
+    middle = (width, rows) if tall else (columns, height)
+    return np.asarray(picture.resize(middle, resample).resize((columns, rows), resample))
+
+
+def expected(image, definition):
+    """Pillow's resize, torchvision's sizes and offsets written out, torch's order of roundings."""
+    height, width = image.shape[:2]
+    rows = columns = definition.resize
+    if definition.fit == "shortest":
+        if height < width:
+            columns = int(definition.resize * width / height)
+        else:
+            rows = int(definition.resize * height / width)
+    size = definition.size
+    resized = pillow_resize(image, columns, rows, FILTERS[definition.interpolation])
+    top, left = round((rows - size) / 2.0), round((columns - size) / 2.0)
+    crop = resized[top : top + size, left : left + size].astype(np.float32)
+    mean, std = np.float32(definition.mean), np.float32(definition.std)
+    result = (crop / np.float32(255) - mean) / std
+    return result.transpose(2, 0, 1) if definition.layout == "nchw" else result
+
+
+def random_case(rng, *, longest=500, most=260):
+    """An image and a definition; half of the images have only extreme values, which clip."""
+    sides = rng.integers(1, longest if rng.random() < 0.7 else 24, 2)
+    image = rng.integers(0, 256, (*sides, 3), dtype=np.uint8)
+    if rng.random() < 0.5:
+        image = np.where(image < 128, np.uint8(0), np.uint8(255))
+    resize = int(rng.integers(1, most))
+    definition = Preprocess(
+        size=int(rng.integers(1, resize + 1)),
+        resize=resize,
+        interpolation=str(rng.choice(["bilinear", "bicubic"])),
+        layout=str(rng.choice(["nchw", "nhwc"])),
+        fit=str(rng.choice(["shortest", "squash"])),
+    )
+    return image, definition
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_pillow_to_the_bit_on_random_sizes(isa, seed):
+    rng = np.random.default_rng(seed)
+    done = 0
+    while done < 50:
+        image, definition = random_case(rng)
+        if max(image.shape[:2]) * definition.resize > 20_000 * min(image.shape[:2]):
+            continue  # Pillow would build an image of hundreds of megabytes
+        threads = 1 + done % 3
+        actual = run(image, definition, isa=isa, threads=threads)
+        np.testing.assert_array_equal(actual, expected(image, definition), err_msg=f"{definition}")
+        done += 1
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [
+        (375, 500),  # the common case
+        (500, 333),
+        (1200, 1600),  # many taps
+        (600, 201),  # so tall that the height is resized first
+        (3000, 250),
+        (256, 256),  # resize changes nothing
+        (256, 300),  # one axis as it was
+        (224, 224),
+        (32, 32),  # enlarging
+        (2, 3),
+        (1, 1),
+    ],
+)
+def test_equals_pillow_on_typical_sizes(isa, layout, interpolation, height, width):
+    rng = np.random.default_rng(height * width)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    for fit in ("shortest", "squash"):
+        definition = Preprocess(layout=layout, interpolation=interpolation, fit=fit)
+        np.testing.assert_array_equal(
+            run(image, definition, isa=isa), expected(image, definition), err_msg=fit
+        )
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_reference_equals_pillow(seed):
+    rng = np.random.default_rng(100 + seed)
+    for _ in range(15):
+        image, definition = random_case(rng, longest=120, most=64)
+        out = np.empty(definition.shape, dtype=np.float32)
+        reference.preprocess(image, out, definition)
+        np.testing.assert_array_equal(out, expected(image, definition), err_msg=f"{definition}")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    "shape", [(1, 5000), (5000, 1), (2, 40_000), (40_000, 3), (1, native.MAX_SIDE)]
+)
+def test_elongated_images_cost_no_more_than_the_crop(isa, shape):
+    # Pillow would make up to 33 million columns; the reference computes the crop alone.
+    rng = np.random.default_rng(7)
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    definition = Preprocess(size=24, resize=32)
+    out = np.empty(definition.shape, dtype=np.float32)
+    reference.preprocess(image, out, definition)
+    np.testing.assert_array_equal(run(image, definition, isa=isa), out)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_strided_rows(isa):
+    rng = np.random.default_rng(3)
+    parent = rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    definition = Preprocess(size=30, resize=32)
+    views = {
+        "window": parent[20:80, 11:99],
+        "every second row": parent[::2],
+        "upside down": parent[::-1],
+        "the last rows, upside down": parent[:-40:-1],
+        "one row repeated": np.broadcast_to(parent[5], (40, 120, 3)),
+        "one column": parent[:, -1:],
+        "last pixel": parent[-1:, -1:],
+    }
+    for name, view in views.items():
+        actual = run(view, definition, isa=isa)
+        np.testing.assert_array_equal(
+            actual, run(np.ascontiguousarray(view), definition, isa=isa), err_msg=name
+        )
+        np.testing.assert_array_equal(actual, expected(np.ascontiguousarray(view), definition))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("threads", [2, 3, 7, 1000])
+def test_threads_change_nothing(isa, threads):
+    rng = np.random.default_rng(4)
+    for height, width in ((211, 333), (700, 90)):
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        definition = Preprocess(size=61, resize=64)
+        np.testing.assert_array_equal(
+            run(image, definition, isa=isa, threads=threads), run(image, definition, isa=isa)
+        )
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_normalisation_is_exact_for_any_mean_and_std(isa):
+    # All 256 values in one image, so every entry of the table shows.
+    image = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    rng = np.random.default_rng(5)
+    cases = [
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+        ((0.0, 0.0, 0.0), (1e-40, 1e-30, 1e30)),
+    ]
+    cases += [(tuple(rng.random(3)), tuple(rng.random(3) + 1e-3)) for _ in range(40)]
+    for mean, std in cases:
+        for layout in ("nchw", "nhwc"):
+            definition = Preprocess(size=16, resize=16, mean=mean, std=std, layout=layout)
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+                wanted = expected(image, definition)
+            np.testing.assert_array_equal(run(image, definition, isa=isa), wanted)
+
+
+side = st.integers(1, native.MAX_SIDE)
+
+
+@settings(max_examples=300, deadline=None)
+@given(height=side, width=side, resize=st.integers(1, 16384), data=st.data())
+def test_reference_geometry_follows_torchvision(height, width, resize, data):
+    transforms = pytest.importorskip("torchvision.transforms.functional")
+    size = data.draw(st.integers(1, resize))
+    rows, columns, top, left = reference.geometry(
+        height, width, Preprocess(size=size, resize=resize)
+    )
+    assert [rows, columns] == transforms._compute_resized_output_size((height, width), [resize])
+    assert (top, left) == (round((rows - size) / 2.0), round((columns - size) / 2.0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 3000),
+    width=st.integers(1, 3000),
+    size=st.integers(1, 12),
+    extra=st.integers(0, 40),
+)
+def test_kernel_places_the_crop_where_the_reference_does(height, width, size, extra):
+    # A gradient along both axes: a crop that is off by one row or column shows.
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    image[..., 0] = (np.arange(height) % 251)[:, None]
+    image[..., 1] = (np.arange(width) % 241)[None, :]
+    definition = Preprocess(size=size, resize=size + extra, interpolation="bilinear")
+    out = np.empty(definition.shape, dtype=np.float32)
+    reference.preprocess(image, out, definition)
+    np.testing.assert_array_equal(run(image, definition), out)
