@@ -20,7 +20,7 @@ import numpy as np
 from measure import ASSETS, Bar, finish, interleaved, machine, parser
 from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV
 
-from edgetl.backbone import load_backbone
+from edgetl.backbones import load_backbone
 from edgetl.data import load_dataset
 from edgetl.decode import read_image
 from edgetl.engines import OrtEngine
