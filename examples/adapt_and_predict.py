@@ -2,8 +2,8 @@
 
     python examples/adapt_and_predict.py flowers/ --weights mobilenetv2_100.safetensors
 
-The first half needs the workstation's packages (`pip install "edgetl[train]"`); the second half runs
-on a device with `pip install "edgetl[ort]"`.
+The first half needs the workstation's packages (`pip install "edgetl[train]"`); the second half
+runs on a device with `pip install "edgetl[ort]"`.
 """
 
 import argparse
