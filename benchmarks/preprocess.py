@@ -12,7 +12,6 @@ import io
 import itertools
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
