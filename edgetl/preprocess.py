@@ -25,9 +25,10 @@ class Preprocess:
 
     The shorter side is resized to `resize` (``fit="shortest"``), or both sides are, ignoring the
     aspect ratio (``fit="squash"``); then the centre `size` x `size` is cropped and each channel
-    becomes ``(value / 255 - mean) / std``. Resizing is antialiased and equals Pillow's
-    ``Image.resize`` to the bit; the size of the resized image and the place of the crop follow
-    torchvision's ``Resize`` and ``CenterCrop``.
+    becomes ``(value / 255 - mean) / std``. Resizing is antialiased and equals Pillow 13's
+    ``Image.resize`` to the bit (older ones differ by a rounding where the height shrinks by more
+    than twice as many pixels as the width). The size of the resized image and the place of the crop
+    follow torchvision's ``Resize`` and ``CenterCrop``.
 
     Args:
         size: Side of the output in pixels.
