@@ -9,6 +9,7 @@ knows nothing about labels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +48,13 @@ class Axes:
         """Precision of the coordinates."""
         return "float64" if self.ops.is_double(self.rotated) else "float32"
 
+    @cached_property
     def basis(self) -> NDArray[np.float64]:
         """The axes as rows, (r, dim)."""
-        return self.turn(np.eye(len(self.eigenvalues)))
+        product = self.factors[0]
+        for factor in self.factors[1:]:
+            product = product @ factor
+        return np.asarray(self.ops.to_numpy(product), dtype=np.float64)
 
     def turn(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
         """Coefficients (m, r) on the axes as coefficients (m, dim) on the features."""

@@ -28,6 +28,8 @@ _ROWS = 4096
 class LdaHead(LinearHead):
     """Linear discriminants with a shrunken shared covariance.
 
+    Where the samples of every class are all alike, the nearest class mean decides.
+
     The shrinkage is chosen as strengths are elsewhere (`edgetl.heads.calibrate.choose`) on
     leave-one-out scores, and the temperature fitted on them. In these the priors and the trace that
     the shrinkage aims at stay those of all samples. A class with one sample is never left out.
@@ -44,15 +46,12 @@ class LdaHead(LinearHead):
     """
 
     kind = "lda"
+    _strength = ("shrinkage", "shrinkage_")
 
     def __init__(
         self, shrinkage: float | Sequence[float] | Literal["ledoit-wolf"] = SHRINKAGES
     ) -> None:
         self.shrinkage = shrinkage
-
-    def chosen(self) -> dict[str, float]:
-        """The strength in use."""
-        return {"shrinkage": self.shrinkage_}
 
     def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:
         amounts = None if self.shrinkage == "ledoit-wolf" else _checked(self.shrinkage)
@@ -89,14 +88,14 @@ class Scatter:
         self.axes: Axes = replace(data, features=within(data, self.means), _axes={}).weighted_axes()
         self.middle = self.totals @ self.means / self.total
         offsets = self.means - self.middle
-        axes = self.axes.basis()
+        axes = self.axes.basis
         inside = offsets @ axes.T
         # What the axes of the scatter can't express of the means gets axes of its own.
         outside, places = np.linalg.qr((offsets - inside @ axes).T)
         self.basis = np.vstack([axes, outside.T])
         self.places = np.hstack([inside, places.T])
         self.spread = np.append(self.axes.eigenvalues, np.zeros(outside.shape[1]))
-        self.trace = float(self.axes.eigenvalues.sum()) / self.total
+        self.target = shrinkage_target(float(self.axes.eigenvalues.sum()) / self.total, self.dim)
 
     def discriminants(self, shrinkage: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Coefficients (classes, dim) and intercepts (classes,)."""
@@ -141,7 +140,7 @@ class Scatter:
         """The shrinkage that minimises the expected squared error of the covariance."""
         values = self.axes.eigenvalues / self.total
         square = float(values @ values)
-        distance = square - self.dim * (self.trace / self.dim) ** 2
+        distance = square - self.dim * self.target**2
         noise = 0.0
         for rows, block in self._blocks():
             squares = self.ops.to_numpy(block * block) / self.weights[rows, None]
@@ -150,10 +149,8 @@ class Scatter:
         return float(np.clip(noise / distance, 1e-6, 1.0)) if distance > 0 else 1.0
 
     def _variances(self, shrinkage: float, total: float) -> NDArray[np.float64]:
-        """Eigenvalues of the shrunken covariance; never zero."""
-        target = shrinkage * self.trace / self.dim
-        floor = np.finfo(np.float64).tiny ** 0.5
-        return np.asarray(np.maximum((1 - shrinkage) * self.spread / total + target, floor))
+        """Eigenvalues of the shrunken covariance, positive."""
+        return np.asarray((1 - shrinkage) * self.spread / total + self.target * shrinkage)
 
     def _blocks(self) -> Iterator[tuple[slice, Array]]:
         for start in range(0, len(self.codes), _ROWS):
@@ -171,11 +168,9 @@ def solve_once(
     offsets = means - middle
     n, dim = rows.shape
     small = rows @ rows.T if dim > n else gram_of(rows, ops)
-    trace = float(small.diagonal().sum()) / total
-    if trace == 0:
-        raise ValueError("the samples of each class are all alike: LDA has no covariance to use")
+    target = shrinkage_target(float(small.diagonal().sum()) / total, dim)
     # The covariance is share rows.T @ rows + floor I; with few samples Woodbury's identity helps.
-    share, floor = (1 - shrinkage) / total, shrinkage * trace / dim
+    share, floor = (1 - shrinkage) / total, shrinkage * target
     right = ops.asarray(offsets.T, "float64")
     eye = ops.asarray(np.eye(min(n, dim)), "float64")
     if dim > n:
@@ -186,6 +181,11 @@ def solve_once(
     coefficients = np.asarray(ops.to_numpy(solution).T)
     intercept = np.log(data.totals / total) - 0.5 * np.einsum("kd,kd->k", coefficients, offsets)
     return coefficients, intercept - coefficients @ middle
+
+
+def shrinkage_target(trace: float, dim: int) -> float:
+    """The mean variance; 1 where the samples of every class are all alike and there is none."""
+    return trace / dim if trace > 0 else 1.0
 
 
 def within(data: TrainingSet, means: NDArray[np.float64]) -> Array:

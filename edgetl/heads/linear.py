@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.heads.base import Head, narrow, stored
+from edgetl.heads.base import Head, narrow, positive, stored
 
 
 class LinearHead(Head):
@@ -21,6 +21,13 @@ class LinearHead(Head):
 
     coef_: NDArray[np.float64]
     intercept_: NDArray[np.float64]
+    _strength: ClassVar[tuple[str, str]]
+    """Name of the argument that regularises, and of the attribute with the value in use."""
+
+    def chosen(self) -> dict[str, float]:
+        """The strength in use."""
+        argument, attribute = self._strength
+        return {argument: getattr(self, attribute)}
 
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
         return np.asarray(features @ self.coef_.T + self.intercept_, dtype=np.float64)
@@ -29,6 +36,7 @@ class LinearHead(Head):
         return {
             "coef": narrow(self.coef_),
             "intercept": narrow(self.intercept_),
+            "strength": np.array(getattr(self, self._strength[1])),
         }
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
@@ -36,5 +44,6 @@ class LinearHead(Head):
         intercept = stored(arrays, "intercept", (len(coefficients),))
         self.coef_ = coefficients.astype(np.float64)
         self.intercept_ = intercept.astype(np.float64)
+        setattr(self, self._strength[1], positive(arrays, "strength"))
         count, dim = self.coef_.shape
         return count, dim

@@ -42,6 +42,7 @@ class RidgeHead(LinearHead):
     """
 
     kind = "ridge"
+    _strength = ("alphas", "alpha_")
 
     def __init__(
         self,
@@ -51,10 +52,6 @@ class RidgeHead(LinearHead):
     ) -> None:
         self.alphas = alphas
         self.class_weight = class_weight
-
-    def chosen(self) -> dict[str, float]:
-        """The strength in use."""
-        return {"alphas": self.alpha_}
 
     def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:
         alphas = checked_strengths(self.alphas, name="alphas")

@@ -2,9 +2,9 @@
 
 Every candidate is judged by the scores it gives to samples that were held out when it was fitted,
 over the same stratified folds. Its own strength (C, alpha, shrinkage) is chosen first, on all
-training samples by its own cross-validation or leave-one-out, and then kept in all folds: a choice
-among ten numbers, whose optimism is far below the differences that decide. The test part is no
-argument here.
+training samples by its own cross-validation or leave-one-out, and then kept in all folds. That is
+a little optimistic, for all candidates alike, and a fifth of the work of choosing it in every fold
+anew. The test part is no argument here.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ has seen its held-out part.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from edgetl.heads.ops import Float
 from edgetl.heads.softmax_loss import SoftmaxLoss
 from edgetl.heads.training import TrainingSet
 from edgetl.heads.validate import checked_strengths, class_weights
+
+_LOG = logging.getLogger(__name__)
 
 STRENGTHS: tuple[float, ...] = tuple(float(value) for value in np.logspace(-4, 4, 10))
 """Ten inverse strengths from 1e-4 to 1e4, as LogisticRegressionCV has by default."""
@@ -58,6 +61,7 @@ class SoftmaxHead(LinearHead):
     """
 
     kind = "softmax"
+    _strength = ("C", "C_")
 
     def __init__(
         self,
@@ -75,10 +79,6 @@ class SoftmaxHead(LinearHead):
         self.max_iter = max_iter
         self.n_folds = n_folds
         self.random_state = random_state
-
-    def chosen(self) -> dict[str, float]:
-        """The strength in use."""
-        return {"C": self.C_}
 
     def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:
         strengths = checked_strengths(self.C, name="C")
@@ -103,6 +103,13 @@ class SoftmaxHead(LinearHead):
         self.coef_, self.intercept_ = whole.on_features(minimum.points[0])
         self.gradient_norm_ = float(minimum.norms[0])
         self.n_iter_ = minimum.iterations
+        if self.gradient_norm_ > self.tol:
+            _LOG.warning(
+                "softmax head: gradient norm %.2g after %d steps, above tol=%.2g",
+                self.gradient_norm_,
+                self.n_iter_,
+                self.tol,
+            )
 
     def _sweep(self, loss: SoftmaxLoss, strengths: tuple[float, ...]) -> Points:
         """Choose the strength and the temperature; return where the final fit may start."""

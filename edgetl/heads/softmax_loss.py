@@ -63,7 +63,7 @@ class SoftmaxLoss:
         self._weights = self.ops.asarray(self.weights, precision)
         # The eigenvalues are the mean squares of the coordinates; the intercept's coordinate is 1.
         self.squares = np.append(axes.eigenvalues / (n * self.scale**2), 1.0)
-        self._turn = np.asarray(axes.basis(), dtype=precision)
+        self._turn = np.asarray(axes.basis, dtype=precision)
         self.penalty = 0.0
         self.tolerance = 0.0
         self._blocks = self._cut()

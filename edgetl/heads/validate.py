@@ -151,7 +151,7 @@ def class_weights(
         weights: (n,) sample weights.
 
     Raises:
-        ValueError: Another string, an unknown class, or a negative weight.
+        ValueError: Another string, an unknown class, or a weight that is not positive.
     """
     if class_weight is None:
         return weights
@@ -165,8 +165,8 @@ def class_weights(
         if unknown:
             raise ValueError(f"class_weight names classes that y does not have: {sorted(unknown)}")
         by_class = np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
-        if not np.isfinite(by_class).all() or by_class.min() < 0:
-            raise ValueError("class_weight must be finite and not negative")
+        if not np.isfinite(by_class).all() or by_class.min() <= 0:
+            raise ValueError("class_weight must be finite and positive")
     weighted: NDArray[np.float64] = weights * by_class[codes]
     return weighted
 

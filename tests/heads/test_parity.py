@@ -130,7 +130,7 @@ def test_lda_leave_one_out_is_what_leaving_out_gives(shape):
         means = np.stack([X[rest & (y == c)].mean(axis=0) for c in classes])
         inner = X[rest] - means[y[rest]]
         covariance = 0.7 * inner.T @ inner / rest.sum()
-        covariance += 0.3 * model.trace / X.shape[1] * np.eye(X.shape[1])
+        covariance += 0.3 * model.target * np.eye(X.shape[1])
         apart = X[i] - means
         distances = np.einsum("kd,kd->k", apart, np.linalg.solve(covariance, apart.T).T)
         np.testing.assert_allclose(scores[i], priors - distances / 2, rtol=1e-9)

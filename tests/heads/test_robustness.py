@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgetl.heads import HEADS, KnnHead, LdaHead, PrototypeHead, RidgeHead, SoftmaxHead
+from edgetl.heads import HEADS, KnnHead, LdaHead, PrototypeHead, RidgeHead, SoftmaxHead, select_head
 
 EVERY = pytest.mark.parametrize("kind", sorted(HEADS))
 
@@ -53,6 +53,22 @@ def test_features_without_any_information(kind):
     X, y = np.ones((12, 4), dtype=np.float32), np.arange(12) % 3
     head = HEADS[kind]().fit(X, y)
     np.testing.assert_allclose(head.predict_proba(X), 1 / 3, atol=0.05)
+
+
+@EVERY
+def test_samples_of_a_class_all_alike(kind):
+    X = np.repeat(np.eye(3, 8, dtype=np.float32), 4, axis=0)
+    y = np.repeat(np.arange(3), 4)
+    head = HEADS[kind]().fit(X, y)
+    assert head.score(X, y) == 1.0
+    assert np.isfinite(head.predict_proba(X)).all()
+    assert select_head(X, y).head.score(X, y) == 1.0
+
+
+def test_stopping_early_is_logged(caplog, shape):
+    head = SoftmaxHead(C=1.0, max_iter=2).fit(*shape)
+    assert head.gradient_norm_ > head.tol
+    assert "above tol" in caplog.text
 
 
 @EVERY
@@ -127,7 +143,7 @@ def test_wrong_width_one_class_and_unfitted(kind, shape):
         SoftmaxHead(tol=0.0),
         SoftmaxHead(class_weight="equal"),
         SoftmaxHead(class_weight={7: 1.0}),
-        SoftmaxHead(class_weight={0: -1.0}),
+        SoftmaxHead(class_weight={0: 0.0}),
         SoftmaxHead(n_folds=1),
         RidgeHead(alphas=-1.0),
         LdaHead(shrinkage=0.0),

@@ -23,6 +23,7 @@ def test_round_trip_through_safetensors(kind, fitted, digits):
     np.testing.assert_allclose(head.predict_proba(digits[2]), expected, atol=1e-5)
     assert head.classes_.tolist() == list(range(10))
     assert head.n_features_in_ == 64
+    assert head.chosen() == fitted[kind].chosen()  # so that it can be fitted again as it was
     again = head.arrays()
     assert all(np.array_equal(again[name], arrays[name]) for name in arrays | again)
 
@@ -77,10 +78,12 @@ def test_knn_that_can_not_vote_is_refused(change, fitted):
 
 
 def test_one_class_or_no_features_is_refused():
-    arrays = {"coef": np.zeros((1, 4)), "intercept": np.zeros(1), "temperature": np.array(1.0)}
+    arrays = {"coef": np.zeros((1, 4)), "intercept": np.zeros(1)}
+    arrays |= {"temperature": np.array(1.0), "strength": np.array(1.0)}
     with pytest.raises(CorruptError, match="1 classes of 4 features"):
         load_head("ridge", arrays)
-    arrays = {"coef": np.zeros((3, 0)), "intercept": np.zeros(3), "temperature": np.array(1.0)}
+    arrays = {"coef": np.zeros((3, 0)), "intercept": np.zeros(3)}
+    arrays |= {"temperature": np.array(1.0), "strength": np.array(1.0)}
     with pytest.raises(CorruptError, match="3 classes of 0 features"):
         load_head("ridge", arrays)
 
