@@ -144,7 +144,8 @@ class Head(ABC):
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Accuracy on labelled features."""
         right = self.predict(X) == np.asarray(y)
-        return float(right @ check_weights(sample_weight, len(right)) / len(right))
+        weights = check_weights(sample_weight, len(right))
+        return float(right @ weights / weights.sum())
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The learned state as numeric arrays, for a bundle's safetensors file.

@@ -2,8 +2,10 @@
 
 import warnings
 
+import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -70,3 +72,11 @@ def test_clone_copies_arguments_alone(digits):
 def test_unknown_parameter_is_named():
     with pytest.raises(ValueError, match="no parameter 'c'"):
         SoftmaxHead().set_params(c=1)
+
+
+def test_score_is_weighted_accuracy(digits):
+    X, y, X_test, y_test = digits
+    head = PrototypeHead().fit(X, y)
+    weights = np.random.default_rng(0).uniform(0, 3, len(y_test))
+    expected = accuracy_score(y_test, head.predict(X_test), sample_weight=weights)
+    assert head.score(X_test, y_test, weights) == pytest.approx(expected)
