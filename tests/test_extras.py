@@ -27,6 +27,7 @@ def test_the_cache_folder_follows_the_environment(monkeypatch):
     monkeypatch.setenv("EDGETL_CACHE_DIR", "~/somewhere")
     assert cache_dir() == Path.home() / "somewhere"
     monkeypatch.delenv("EDGETL_CACHE_DIR")
+    pytest.importorskip("platformdirs")
     assert cache_dir().name == "edgetl"
 
 

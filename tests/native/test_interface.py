@@ -138,6 +138,7 @@ def test_many_python_threads_at_once():
 def python(code, **env):
     return subprocess.run(
         [sys.executable, "-c", code],
+        cwd=sys.prefix,  # not the checkout, whose uncompiled package would come first
         env={**os.environ, **env},
         capture_output=True,
         text=True,
