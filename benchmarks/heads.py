@@ -133,7 +133,7 @@ def objective(coef: np.ndarray, intercept: np.ndarray, C: float, task: Task) -> 
     total += (coef**2).sum() / (2 * C)
     gradient += coef / C
     largest = max(np.abs(gradient).max(), np.abs(errors).max())
-    return total / len(task.y), float(largest) / len(task.y)
+    return float(total) / len(task.y), float(largest) / len(task.y)
 
 
 def compare_softmax(task: Task, repeats: int) -> tuple[dict, list[Bar]]:
