@@ -1,6 +1,8 @@
 """The device runtime: cold start, resident memory, and what a call costs over the bare engine.
 
-The peer is a bare onnxruntime session fed with a ready tensor, plus the decoding of the same JPEG.
+The peer is a bare onnxruntime session with its default options, fed with a ready tensor, plus the
+decoding of the same JPEG. Contestants take turns in blocks of calls with a pause between them: the
+threads of a session spin for a while after a call, and would slow down whoever comes next.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from measure import ASSETS, Bar, finish, interleaved, machine, parser
+from measure import ASSETS, Bar, finish, machine, parser
 
 import edgetl
 from edgetl.decode import read_image
@@ -48,6 +50,21 @@ def cold_start(bundle: Path, photo: Path) -> tuple[float, dict]:
     return seconds, json.loads(rest)
 
 
+def in_blocks(contestants: dict, *, rounds: int = 5, calls: int = 8) -> dict[str, float]:
+    """Median seconds of each contestant, in blocks that take turns; two calls of each warm up."""
+    seconds = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, call in contestants.items():
+            time.sleep(0.02)
+            call()
+            call()
+            for _ in range(calls):
+                start = time.perf_counter()
+                call()
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
 def main() -> int:
     arguments = parser(__doc__).parse_args()
     flowers = ASSETS / "data" / "flower_photos"
@@ -71,13 +88,12 @@ def main() -> int:
         decode, bare, call = [], [], []
         for data in images:
             tensor = preprocess.apply(read_image(data, preprocess=preprocess))[None]
-            seconds = interleaved(
+            seconds = in_blocks(
                 {
                     "decode": lambda data=data: read_image(data, preprocess=preprocess),
                     "bare": lambda tensor=tensor: session.run(None, {name: tensor}),
                     "call": lambda data=data: runtime.predict(data),
-                },
-                21,
+                }
             )
             decode.append(seconds["decode"])
             bare.append(seconds["bare"])
