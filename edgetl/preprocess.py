@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl import native
+
 _ARITHMETIC = 1
 """Raised whenever the same definition would give other numbers; part of every fingerprint."""
 
@@ -105,8 +107,6 @@ class Preprocess:
             TypeError: `image` is not uint8, or `out` not float32.
             ValueError: A shape does not fit.
         """
-        from edgetl import native
-
         if out is None:
             out = np.empty(self.shape, dtype=np.float32)
         native.preprocess(image, out, self)

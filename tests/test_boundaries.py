@@ -19,7 +19,7 @@ DEVICE = {
     "native": {"errors", "preprocess"},
     "decode": {"errors", "preprocess"},
     "engines": {"_extras", "errors", "targets"},
-    "heads": {"errors"},
+    "heads": {"errors", "native"},
     "bundle": {"errors", "heads", "preprocess"},
     "runtime": {"bundle", "decode", "engines", "errors", "targets"},
 }

@@ -5,5 +5,6 @@
 
 NB_MODULE(_core, module) {
     module.doc() = "The compiled core of edgetl; use it through edgetl.native.";
+    register_heads(module);
     register_preprocess(module);
 }

@@ -8,6 +8,7 @@
 #include <nanobind/stl/string_view.h>
 
 #include <array>
+#include <cstdint>
 #include <stdexcept>
 #include <string_view>
 
@@ -58,6 +59,8 @@ void preprocess(const Pixels& image, const Output& out, std::int64_t size, std::
     if (out.shape(0) != (nhwc ? side : 3) || out.shape(1) != side ||
         out.shape(2) != (nhwc ? 3 : side))
         throw std::invalid_argument("out has the wrong shape for size " + std::to_string(size));
+    if (reinterpret_cast<std::uintptr_t>(out.data()) % alignof(float) != 0)
+        throw std::invalid_argument("out is not aligned");
     const edgetl::Image pixels = view(image);
     const edgetl::Isa level = parse_isa(isa);
     nb::gil_scoped_release release;

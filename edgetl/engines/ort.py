@@ -76,7 +76,7 @@ class OrtEngine:
         self.preferred_batch = (4 if on_cpu else 64) if purpose == "extract" else 1
         self._lock = threading.Lock()
         self._session: Any = None
-        self._input: tuple[str, tuple[int | None, ...]] = ("", ())
+        self._ends: tuple[str, tuple[int | None, ...], str] = ("", (), "")
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the features of a batch; see :class:`edgetl.engines.Engine`.
@@ -86,23 +86,29 @@ class OrtEngine:
             EdgetlError: ONNX Runtime failed while running the graph.
         """
         session = self._session or self._load()
-        name, shape = self._input
+        image, shape, output = self._ends
         batch = check_batch(batch, shape)
+        features = np.empty((len(batch), self.dim), np.float32)
         if len(batch) == 0:
-            return np.empty((0, self.dim), np.float32)
+            return features
         try:
-            (features,) = session.run(None, {name: batch})
+            # Bound arrays are read and written in place; `run` would allocate, copy and convert.
+            binding = session.io_binding()
+            binding.bind_cpu_input(image, batch)
+            address = features.__array_interface__["data"][0]
+            binding.bind_output(output, "cpu", 0, np.float32, features.shape, address)
+            session.run_with_iobinding(binding)
         except Exception as error:  # its exception classes share no base
             raise EdgetlError(
                 f"onnxruntime failed on a batch of shape {batch.shape}: {_first_line(error)}"
             ) from error
-        return np.asarray(features, np.float32)
+        return features
 
     def _load(self) -> Any:
         with self._lock:
             if self._session is None:
                 session = self._open()
-                self._input = _check_interface(session, self.dim)
+                self._ends = _check_interface(session, self.dim)
                 self._session = session
             return self._session
 
@@ -138,7 +144,8 @@ def _no_cuda(reason: str) -> MissingDependencyError:
     )
 
 
-def _check_interface(session: Any, dim: int) -> tuple[str, tuple[int | None, ...]]:
+def _check_interface(session: Any, dim: int) -> tuple[str, tuple[int | None, ...], str]:
+    """Name and shape (without the batch) of the input, and name of the output."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
         raise CorruptError(
@@ -150,7 +157,7 @@ def _check_interface(session: Any, dim: int) -> tuple[str, tuple[int | None, ...
     if len(found) != 2 or (isinstance(found[1], int) and found[1] != dim):
         raise CorruptError(f"the graph's output has shape {found}, expected (n, {dim})")
     shape = tuple(item if isinstance(item, int) else None for item in inputs[0].shape[1:])
-    return inputs[0].name, shape
+    return inputs[0].name, shape, outputs[0].name
 
 
 def _name(graph: Path | bytes) -> str:

@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgetl.heads.base import Head, narrow, positive, stored
+from edgetl.native import linear_probabilities
+
+_FLOAT32 = np.dtype(np.float32)
+_FEW = 1 << 20
+"""Up to so many products the compiled core is faster than a BLAS with all that goes around it."""
 
 
 class LinearHead(Head):
@@ -28,6 +33,22 @@ class LinearHead(Head):
         """The strength in use."""
         argument, attribute = self._strength
         return {argument: getattr(self, attribute)}
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities (n, classes), ``softmax(scores / temperature_)``; rows sum to 1."""
+        few = (
+            type(X) is np.ndarray
+            and X.dtype == _FLOAT32
+            and X.ndim == 2
+            and hasattr(self, "coef_")
+            and X.shape[1] == self.coef_.shape[1]
+            and 0 < X.shape[0] * self.coef_.size <= _FEW
+        )
+        if few:  # a prediction on a device: one call of the compiled core
+            values = linear_probabilities(X, self.coef_, self.intercept_, self.temperature_)
+            if values is not None:
+                return values
+        return super().predict_proba(X)
 
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
         return np.asarray(features @ self.coef_.T + self.intercept_, dtype=np.float64)

@@ -27,7 +27,14 @@ except ImportError as _error:  # pragma: no cover - depends on the installation
 if TYPE_CHECKING:
     from edgetl.preprocess import Preprocess
 
-__all__ = ["COMPILED", "INSTRUCTION_SETS", "MAX_SIDE", "instruction_set", "preprocess"]
+__all__ = [
+    "COMPILED",
+    "INSTRUCTION_SETS",
+    "MAX_SIDE",
+    "instruction_set",
+    "linear_probabilities",
+    "preprocess",
+]
 
 COMPILED: bool = _core is not None
 """Whether the compiled core is there."""
@@ -75,24 +82,57 @@ def preprocess(
         ValueError: A shape, a stride or `threads` does not fit.
         MissingDependencyError: The compiled core is missing and EDGETL_REQUIRE_NATIVE is 1.
     """
-    _check(image, out, definition, threads)
     if not COMPILED:
+        _check(image, out, definition, threads)
         _announce_fallback()
         reference.preprocess(image, out, definition)
         return
-    _core.preprocess(
-        image,
-        out,
-        definition.size,
-        definition.resize,
-        definition.interpolation == "bicubic",
-        definition.layout == "nhwc",
-        definition.fit == "squash",
-        definition.mean,
-        definition.std,
-        threads,
-        instruction_set(),
-    )
+    try:
+        _core.preprocess(
+            image,
+            out,
+            definition.size,
+            definition.resize,
+            definition.interpolation == "bicubic",
+            definition.layout == "nhwc",
+            definition.fit == "squash",
+            definition.mean,
+            definition.std,
+            threads,
+            instruction_set(),
+        )
+    except (TypeError, ValueError):
+        # The core refuses whatever does not fit; the words for it are found only when needed.
+        _check(image, out, definition, threads)
+        raise
+
+
+def linear_probabilities(
+    features: NDArray[np.float32],
+    coef: NDArray[np.float64],
+    intercept: NDArray[np.float64],
+    temperature: float,
+) -> NDArray[np.float64] | None:
+    """Probabilities of a linear head for a few samples, ``softmax(scores / temperature)``.
+
+    Args:
+        features: (n, dim) float32.
+        coef: (classes, dim) float64.
+        intercept: (classes,) float64.
+        temperature: What the scores are divided by.
+
+    Returns:
+        (n, classes) float64; None where the compiled core is not there or does not take these
+        arrays (another type, gaps), or where a feature or a score is not finite.
+    """
+    if not COMPILED:
+        return None
+    out = np.empty((len(features), len(coef)))
+    try:
+        finite = _core.linear_probabilities(features, coef, intercept, temperature, out)
+    except TypeError:  # the core takes arrays as they are, or not at all
+        return None
+    return out if finite else None
 
 
 def _check(

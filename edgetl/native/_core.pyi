@@ -14,4 +14,11 @@ def preprocess(
     threads: int,
     isa: str,
 ) -> None: ...
+def linear_probabilities(
+    features: NDArray[np.float32],
+    coef: NDArray[np.float64],
+    intercept: NDArray[np.float64],
+    temperature: float,
+    out: NDArray[np.float64],
+) -> bool: ...
 def best_isa() -> str: ...

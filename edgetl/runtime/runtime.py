@@ -95,10 +95,11 @@ class Runtime:
 
     def _score(self, batch: NDArray[np.float32], features: bool) -> list[Prediction]:
         values = self.engine(batch)
-        probabilities = np.asarray(self.bundle.head.predict_proba(values), dtype=np.float32)
+        probabilities = self.bundle.head.predict_proba(values).astype(np.float32)
+        labels = self.labels
         return [
-            Prediction(self.labels, row, value if features else None)
-            for row, value in zip(probabilities, values, strict=True)
+            Prediction(labels, row, values[number] if features else None)
+            for number, row in enumerate(probabilities)
         ]
 
 

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier, RidgeClass
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import KNeighborsClassifier
 
-from edgetl.heads import KnnHead, LdaHead, PrototypeHead, RidgeHead, SoftmaxHead
+from edgetl.heads import HEADS, KnnHead, LdaHead, PrototypeHead, RidgeHead, SoftmaxHead
 
 
 def objective(coef, intercept, C, X, y, weights):
@@ -154,3 +154,26 @@ def test_prototypes_are_the_most_similar_means(digits):
     ours = PrototypeHead(scale=1.0).fit(X, y)
     expected = cosine_similarity(X_test - middle, means - middle)
     np.testing.assert_allclose(ours.scores(X_test), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "ridge", "lda"])
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_the_compiled_scores_equal_numpys(kind, classes):
+    """A few float32 samples go through the compiled core, float64 ones through numpy."""
+    rng = np.random.default_rng(classes)
+    features = rng.normal(size=(30 * classes, 37))
+    targets = np.arange(len(features)) % classes
+    features[:, :classes] += 2 * np.eye(classes)[targets]
+    head = HEADS[kind]().fit(features, targets)
+    few = features[:5].astype(np.float32)
+    scores = few.astype(np.float64) @ head.coef_.T + head.intercept_
+    expected = np.exp(scores / head.temperature_)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(head.predict_proba(few), expected, rtol=1e-9)
+    np.testing.assert_allclose(head.predict_proba(few[:, ::1][::-1]), expected[::-1], rtol=1e-6)
+    for bad in (np.nan, np.inf):
+        few[3, 4] = bad
+        with pytest.raises(ValueError, match="NaN or infinity"):
+            head.predict_proba(few)
+    with pytest.raises(ValueError, match="37 features"):
+        head.predict_proba(few[:, :5])
