@@ -70,7 +70,9 @@ class Batches:
         with self._changed:
             batch.claimed = batch.filled = 0
             self._free.append(batch)
-            self._changed.notify()
+            # All, since a buffer has slots for many: one waiter takes it off the free ones, and
+            # nobody else would be woken for the slots that are left.
+            self._changed.notify_all()
 
     def rest(self) -> Batch | None:
         """The batch that is partly filled; only when no thread is filling any more."""

@@ -19,6 +19,9 @@ Dtype: TypeAlias = Literal["float16", "float32"]
 FORMAT = 1
 """Raised when a store's rows are laid out differently; stores of another format are never read."""
 
+MAX_ROUNDING = 2.0**-8
+"""How far rounding to the dtype may move a sample's features, relative to their length (L2)."""
+
 
 class Fingerprinted(Protocol):
     """What the key needs to know of an engine."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgetl.errors import DataError
 from edgetl.features.content import DIGEST_BYTES, absolute, stamp, stat_file
 from edgetl.features.index import Record
+from edgetl.features.key import MAX_ROUNDING
 from edgetl.features.progress import Progress
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Ledger:
         )
         with self._lock:
             self._digests[position] = row
-            if stamp is not None:
+            if stamp is not None and self._store is not None:
                 self._records.append((_path_of(self._sources[position]), stamp, digest))
             if stored:
                 self._found.append(position)
@@ -105,7 +106,8 @@ class Ledger:
         """Take the features (n, dim) of the samples at `positions` (n,).
 
         Raises:
-            DataError: A feature is beyond the range of the store's dtype.
+            DataError: The store's dtype can't hold the features: one is beyond its range, or a
+                sample's are so small that rounding changes them by more than 1 part in 256.
         """
         with np.errstate(over="ignore"):
             rounded = features.astype(self._dtype)
@@ -118,13 +120,30 @@ class Ledger:
                         f"{self._dtype} can hold; store features as float32"
                     )
                 self.failed(int(position), "the backbone gives values that are not finite")
-            positions, rounded = positions[good], rounded[good]
+            positions, rounded, features = positions[good], rounded[good], features[good]
+        self._refuse_damaged(positions, features, rounded)
         if self._store is not None:
             self._store.add(self._digests[positions], rounded)
         with self._lock:
             self._features[positions] = rounded
             self._state[positions] = _COMPUTED
             self.done += len(positions)
+
+    def _refuse_damaged(
+        self, positions: NDArray[np.int64], features: NDArray[np.float32], rounded: NDArray[Any]
+    ) -> None:
+        """Refuse rows that rounding to the store's dtype changes too much."""
+        exact = features.astype(np.float64)  # squares of small numbers are too small for float32
+        error = np.linalg.norm(exact - rounded, axis=1)
+        length = np.linalg.norm(exact, axis=1)
+        bad = np.flatnonzero(error > MAX_ROUNDING * length)
+        if len(bad):
+            row = bad[0]
+            raise DataError(
+                f"the features of sample {positions[row]} are at most "
+                f"{np.abs(exact[row]).max():.4g}, so small that {self._dtype} changes them by "
+                f"{error[row] / length[row]:.1%}; store features as float32"
+            )
 
     def failed(self, position: int, reason: str) -> None:
         """Take notice that a sample can't be used."""

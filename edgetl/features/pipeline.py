@@ -199,7 +199,7 @@ def load(source: Source, preprocess: Preprocess) -> tuple[Source, bytes, bytes |
     """What to decode, the digest of its content, and for a file its stamp (see `read_file`).
 
     Raises:
-        DataError: A file can't be read.
+        DataError: A file can't be read, or an array has no pixels.
     """
     if isinstance(source, (str, os.PathLike)):
         data, stamp = read_file(absolute(source))
@@ -209,4 +209,6 @@ def load(source: Source, preprocess: Preprocess) -> tuple[Source, bytes, bytes |
     array = source
     if not isinstance(array, np.ndarray):  # a Pillow image
         array = decode.read_image(source, preprocess=preprocess)
+    if array.size == 0:
+        raise DataError(f"an image without pixels, of shape {array.shape}")
     return array, digest_array(array), None

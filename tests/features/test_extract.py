@@ -14,7 +14,7 @@ from toy import DIM, PREPROCESS, ToyEngine, open_store, truth
 
 from edgetl import Preprocess, decode
 from edgetl.errors import DataError
-from edgetl.features import ExtractOptions, content, extract, ledger
+from edgetl.features import ExtractOptions, batches, content, extract, ledger
 
 
 def run(sources, *, engine=None, store=None, names=None, **options):
@@ -373,3 +373,95 @@ def test_memory_does_not_grow_with_the_number_of_samples(cache):
         few = peak(40, store)
         many = peak(400, store)
     assert many < few + 2_000_000, "one photo has 1.4 MB"
+
+
+@pytest.mark.parametrize(
+    ("workers", "batch_size", "count"), [(16, 32, 84), (1, 32, 84), (16, 128, 84), (1, 128, 3)]
+)
+def test_no_worker_waits_for_ever(workers, batch_size, count):
+    """More workers wait for a buffer than there are buffers, while one engine call is slow."""
+    images = [np.full((64, 64, 3), number, np.uint8) for number in range(count)]
+    results = []
+    engine = ToyEngine(concurrency=1, seconds=0.3)
+
+    def work():
+        results.append(run(images, engine=engine, workers=workers, batch_size=batch_size))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+    np.testing.assert_array_equal(results[0].features, truth(images, np.float32))
+
+
+def test_all_who_wait_for_slots_are_let_in_or_go_home():
+    """One released buffer serves as many as it has slots; `stop` ends the wait of the others."""
+    buffers = batches.Batches((2,), size=3, count=1)
+    for position in range(3):
+        full, _ = buffers.claim(position)
+    got, waiting = [], threading.Semaphore(0)
+
+    def claim(position):
+        waiting.release()
+        got.append(buffers.claim(position))
+
+    threads = [threading.Thread(target=claim, args=(n,), daemon=True) for n in range(5)]
+    for thread in threads:
+        thread.start()
+        waiting.acquire()
+    time.sleep(0.1)  # so that they do wait
+    buffers.release(full)
+    ends = time.monotonic() + 10
+    while len(got) < 3 and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert len(got) == 3
+    assert None not in got
+    buffers.stop()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert got[3:] == [None, None]
+
+
+@pytest.mark.parametrize(("scale", "kept"), [(1e-3, True), (2e-7, False), (2e-8, False), (0, True)])
+def test_what_float16_would_damage_is_refused(photos, cache, scale, kept):
+    class Small(ToyEngine):
+        def __call__(self, batch):
+            return super().__call__(batch) * 0 + np.float32(scale) * 1.05
+
+    with open_store(cache) as store:
+        if kept:
+            again = run(photos[:4], engine=Small(), store=store).features
+            np.testing.assert_allclose(again, scale * 1.05, rtol=2**-8)
+        else:
+            with pytest.raises(DataError, match="changes them by .*store features as float32"):
+                run(photos[:4], engine=Small(), store=store)
+    with open_store(cache, dtype="float32") as store:
+        exact = run(photos[:4], engine=Small(), store=store).features
+    np.testing.assert_allclose(exact, scale * 1.05, rtol=1e-6)
+
+
+def test_a_few_small_features_beside_large_ones_are_kept(photos, cache):
+    class Mixed(ToyEngine):
+        def __call__(self, batch):
+            features = super().__call__(batch)
+            features[:, :5] = 2e-8
+            return features
+
+    with open_store(cache) as store:
+        assert run(photos[:4], engine=Mixed(), store=store).misses == 4
+
+
+def test_without_a_store_nothing_is_kept_for_one(photos):
+    held = ledger.Ledger(photos[:2], DIM, None)
+    assert held.wanted(0, b"0" * 32, b"stamp")
+    assert held._records == []
+
+
+def test_an_array_without_pixels_is_skipped_by_name(photos):
+    images = [np.zeros((0, 5, 3), np.uint8), photos[0], np.zeros((5, 0), np.uint8)]
+    result = run(images, names=["a", "b", "c"])
+    assert [(skipped.name, skipped.reason) for skipped in result.skipped] == [
+        ("a", "an image without pixels, of shape (0, 5, 3)"),
+        ("c", "an image without pixels, of shape (5, 0)"),
+    ]
+    assert result.index.tolist() == [1]
