@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import hashlib
-import importlib.metadata
-import platform
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -19,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-import edgetl
 from edgetl._paths import cache_dir
+from edgetl._records import Clock, head_record, precision_notes, run_record
 from edgetl.backbone import Backbone
 from edgetl.backbones import load_backbone
-from edgetl.bundle import Bundle, Evidence, Manifest, check_destination
-from edgetl.bundle.evidence import HeadRecord, RunRecord
+from edgetl.bundle import Bundle, Checks, Evidence, Manifest, check_destination, probe_batch
+from edgetl.bundle.checks import short_digests
+from edgetl.bundle.evidence import HeadRecord
 from edgetl.data import Dataset, find_duplicates, load_dataset
 from edgetl.decode import read_image
 from edgetl.engines import Engine, OrtEngine, check_parity, open_engine
@@ -32,8 +29,9 @@ from edgetl.errors import DataError
 from edgetl.evaluate import evaluate_head, knn_predictions
 from edgetl.export.graph import FeatureGraph, feature_graph
 from edgetl.features import Extraction, ExtractOptions, FeatureStore, extract, feature_key
-from edgetl.heads import Head, Selection, load_head, select_head
+from edgetl.heads import HEADS, Head, load_head, select_head
 from edgetl.preprocess import Preprocess
+from edgetl.runtime import bundle_engine
 from edgetl.targets import OnnxRuntime, OpenVino, Target, Torch
 
 if TYPE_CHECKING:
@@ -41,6 +39,9 @@ if TYPE_CHECKING:
 
     from edgetl.engines.torch import TorchNetwork
 
+_FP32_COSINE = 0.9999
+_BF16_COSINE = 0.98
+"""Least cosine to the shipped graph: bfloat16 keeps 8 bits, and errors add up with depth."""
 _PROBE = 8
 """Samples on which a graph is compared with its network, and an engine with ONNX Runtime."""
 
@@ -54,7 +55,8 @@ class AdaptOptions:
         test_fraction: Share of samples kept for testing where the data comes without a split.
         preprocess: How photos become the backbone's input; as its pretrained weights want it if
             None. An ONNX file that does not say needs it.
-        decode: ``"scaled"`` decodes large JPEG files at a reduced size (see `edgetl.Preprocess`).
+        decode: ``"scaled"`` decodes large JPEG files at a reduced size; as `preprocess` says if
+            None.
         storage: Precision of cached features.
         cache: Whether features are cached at all.
         extract: Batch size, workers, progress, and whether an unreadable sample is an error.
@@ -63,7 +65,7 @@ class AdaptOptions:
     seed: int = 0
     test_fraction: float = 0.2
     preprocess: Preprocess | None = None
-    decode: Literal["full", "scaled"] = "full"
+    decode: Literal["full", "scaled"] | None = None
     storage: Literal["float16", "float32"] = "float16"
     cache: bool = True
     extract: ExtractOptions = field(default_factory=ExtractOptions)
@@ -102,17 +104,21 @@ def adapt(
         ParityError: The exported graph, or the engine, computes other features than the network.
         FileExistsError: `output` holds something that is not a bundle.
     """
-    options, started = options or AdaptOptions(), time.time()
+    options, target, clock = options or AdaptOptions(), target or OnnxRuntime(), Clock()
     if output is not None:
         check_destination(Path(output))  # now, not after minutes of work
+    _check_head(head)
     train, test = load_dataset(data).split(test_fraction=options.test_fraction, seed=options.seed)
+    _check_classes(train)
     network = load_backbone(backbone, weights, preprocess=options.preprocess)
-    preprocess = dataclasses.replace(network.preprocess, decode=options.decode)
+    preprocess = network.preprocess
+    if options.decode is not None:
+        preprocess = dataclasses.replace(preprocess, decode=options.decode)
     probe = _probe(train, preprocess)
     graph = feature_graph(network, probe=probe, cache_dir=cache_dir())
-    engine = _extraction_engine(target or OnnxRuntime(), graph, network, probe)
+    engine = _extraction_engine(target, graph, network, probe)
 
-    about = f"{network.name}, {target or OnnxRuntime()}"
+    about = f"{network.name}, {target}"
     extraction = _extract([train, test], engine, preprocess, options, about=about)
     fitted, measured = _usable(extraction, [train, test])
     selection = select_head(fitted.features, fitted.targets, head=head, seed=options.seed)
@@ -123,16 +129,16 @@ def adapt(
         measured.targets,
         train.labels,
         train_counts=fitted.counts,
-        head=_head_record(selection),
+        head=head_record(selection),
         run=dataclasses.replace(
-            _run_record(network.name, target or OnnxRuntime(), options, extraction, started),
+            run_record(network.name, target, extraction, seed=options.seed, clock=clock),
             duplicates=find_duplicates(
                 fitted.digests,
                 measured.digests,
                 train_names=fitted.names,
                 test_names=measured.names,
             ),
-            notes=train.notes,
+            notes=(*train.notes, *precision_notes(target)),
         ),
         baselines={"knn": knn_predictions(fitted.features, fitted.targets, measured.features)},
     )
@@ -145,9 +151,15 @@ def adapt(
         graph_fingerprint=graph.fingerprint,
         head=shipped.kind,
         provenance=_provenance(data, network, fitted, options),
-        evidence=evidence,
+        evidence=dataclasses.replace(
+            evidence, run=dataclasses.replace(evidence.run, seconds=clock.seconds)
+        ),
     )
-    bundle = Bundle(manifest, shipped, graph.path)
+    checks = Checks(
+        probe_features=_reference(graph)(probe_batch(preprocess.shape)),
+        train_digests=np.sort(short_digests(fitted.digests)),
+    )
+    bundle = Bundle(manifest, shipped, graph.path, checks=checks)
     return bundle if output is None else bundle.save(output)
 
 
@@ -164,37 +176,80 @@ def evaluate_bundle(
         bundle: A bundle, or its folder.
         data: As for `adapt`. Of data with a split the test part is used, otherwise all of it.
         target: The engine to measure with.
-        options: As for `adapt`; those of the split and of preprocessing have no effect.
+        options: As for `adapt`; those of the split, of preprocessing and of storage have no effect:
+            the bundle says how it was made.
 
     Raises:
         CorruptError: The bundle was changed after it was written.
+        ParityError: The engine computes other features than the one the head was fitted with.
         DataError: A class the bundle does not know, or no readable sample.
     """
-    options, started, target = options or AdaptOptions(), time.time(), target or OnnxRuntime()
+    options, clock, target = options or AdaptOptions(), Clock(), target or OnnxRuntime()
     if not isinstance(bundle, Bundle):
         bundle = Bundle.load(bundle)
     manifest = bundle.manifest
     test = load_dataset(data, labels=manifest.labels).part("test")
-    engine = open_engine(
-        target,
-        bundle.graph_path,
-        dim=manifest.dim,
-        graph_fingerprint=manifest.graph_fingerprint,
-    )
+    options = dataclasses.replace(options, storage=manifest.provenance.get("storage", "float16"))
+    engine = bundle_engine(bundle, target, purpose="extract")
     about = f"{manifest.backbone}, {target}"
     extraction = _extract([test], engine, manifest.preprocess, options, about=about)
     (measured,) = _usable(extraction, [test])
     known = manifest.evidence
-    return evaluate_head(
+    seen = _seen(bundle, measured)
+    notes = test.notes
+    if seen:
+        notes += (
+            f"{len(seen)} of these {len(measured.names)} samples were trained on: the figures say "
+            "little about new ones",
+        )
+    evidence = evaluate_head(
         bundle.head.predict_proba(measured.features),
         measured.targets,
         manifest.labels,
         train_counts=manifest.provenance.get("train_counts", [0] * len(manifest.labels)),
         head=known.head if known else HeadRecord(kind=manifest.head),
         run=dataclasses.replace(
-            _run_record(manifest.backbone, target, options, extraction, started), notes=test.notes
+            run_record(manifest.backbone, target, extraction, seed=options.seed, clock=clock),
+            duplicates=tuple(("(training part)", name) for name in seen),
+            notes=notes,
         ),
     )
+    return dataclasses.replace(
+        evidence, run=dataclasses.replace(evidence.run, seconds=clock.seconds)
+    )
+
+
+def _seen(bundle: Bundle, measured: _Part) -> list[str]:
+    """Names of the samples whose content is in the part that the bundle was fitted on."""
+    if bundle.checks is None:
+        return []
+    known = bundle.checks.trained_on(measured.digests)
+    return [name for name, seen in zip(measured.names, known, strict=True) if seen]
+
+
+def _check_head(head: str | Head) -> None:
+    """Refuse a head that could not be stored, before hours of extraction.
+
+    Raises:
+        ValueError: No head has this name.
+        TypeError: A head of the caller's own class, which a bundle could not load again.
+    """
+    if isinstance(head, str):
+        if head != "auto" and head not in HEADS:
+            raise ValueError(f"no head is called {head!r}; there are auto, {', '.join(HEADS)}")
+    elif type(head) is not HEADS.get(getattr(head, "kind", "")):
+        raise TypeError(f"head must be a name or one of edgetl.heads, got {type(head).__name__}")
+
+
+def _check_classes(train: Dataset) -> None:
+    """Require a training sample of every class, so that the head's columns are the labels.
+
+    Raises:
+        DataError: A class has none.
+    """
+    for label, count in zip(train.labels, train.counts, strict=True):
+        if not count:
+            raise DataError(f"class {label!r} has no training sample")
 
 
 @dataclass(frozen=True)
@@ -205,21 +260,23 @@ class _Part:
     targets: NDArray[np.int64]
     counts: NDArray[np.int64]
     features: NDArray[np.float32]
-    digests: tuple[Any, ...]
+    digests: tuple[bytes, ...]
 
 
 def _probe(train: Dataset, preprocess: Preprocess) -> NDArray[np.float32]:
     """The first training samples that can be read, preprocessed: (at most 8, ...) float32."""
-    images = []
-    for source in train.sources:
+    images: list[NDArray[np.float32]] = []
+    reasons: list[str] = []
+    for name, source in zip(train.names, train.sources, strict=True):
         try:
             images.append(preprocess.apply(read_image(source, preprocess=preprocess)))
-        except DataError:
-            continue  # named later, with all others
+        except DataError as error:
+            reasons.append(f"{name}: {error}")  # all are named later, unless these were all
         if len(images) == _PROBE:
             break
     if not images:
-        raise DataError(f"none of the {len(train)} training samples can be read")
+        shown = "; ".join(reasons[:5])
+        raise DataError(f"none of the {len(train)} training samples can be read ({shown} ...)")
     return np.stack(images)
 
 
@@ -227,7 +284,7 @@ def _extraction_engine(
     target: Target, graph: FeatureGraph, network: Backbone, probe: NDArray[np.float32]
 ) -> Engine:
     """The engine for a target, proved equal to what the bundle will run."""
-    shipped = OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
+    shipped = _reference(graph)
     if target == OnnxRuntime():
         return shipped
     if isinstance(target, Torch):
@@ -237,8 +294,15 @@ def _extraction_engine(
         engine: Engine = TorchEngine(cast("TorchNetwork", network), target=target)
     else:
         engine = open_engine(target, graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
-    check_parity(engine, probe, shipped(probe), what=f"{target}")
+    half = isinstance(target, Torch) and target.precision == "bf16"
+    least = _BF16_COSINE if half else _FP32_COSINE
+    check_parity(engine, probe, shipped(probe), min_cosine=least, what=f"{target}")
     return engine
+
+
+def _reference(graph: FeatureGraph) -> OrtEngine:
+    """What every other engine is compared with, and what bundles run by default."""
+    return OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
 
 
 def _extract(
@@ -299,61 +363,22 @@ def _usable(extraction: Extraction, parts: Sequence[Dataset]) -> list[_Part]:
     return results
 
 
-def _head_record(selection: Selection) -> HeadRecord:
-    """The chosen head and its rivals, without the seconds, which no seed decides."""
-    rows: list[dict[str, str | int | float | bool | None]] = [
-        {
-            "kind": rival.kind,
-            "accuracy": rival.accuracy,
-            "log_loss": rival.log_loss,
-            "temperature": rival.temperature,
-            **rival.parameters,
-            "chosen": rival.chosen,
-        }
-        for rival in selection.candidates
-    ]
-    return HeadRecord(
-        kind=selection.head.kind,
-        temperature=float(selection.head.temperature_),
-        candidates=tuple(rows),
-    )
-
-
-def _run_record(
-    backbone: str, target: Target, options: AdaptOptions, extraction: Extraction, started: float
-) -> RunRecord:
-    packages = ("numpy", "onnxruntime", "openvino", "torch", "timm", "pillow", "simplejpeg")
-    versions = {"edgetl": edgetl.__version__, "python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    begun = datetime.datetime.fromtimestamp(started, datetime.timezone.utc)
-    return RunRecord(
-        backbone=backbone,
-        engine=str(target),
-        seed=options.seed,
-        started_at=begun.isoformat(timespec="seconds"),
-        seconds=time.time() - started,
-        images_per_second=extraction.images_per_second,
-        cache_hits=extraction.hits,
-        cache_misses=extraction.misses,
-        skipped=tuple((skip.name, skip.reason) for skip in extraction.skipped),
-        versions=versions,
-    )
-
-
 def _provenance(
     data: Any, network: Backbone, fitted: _Part, options: AdaptOptions
 ) -> dict[str, Any]:
     """What a later step needs to find the training part again, and to know that it is the same."""
-    digest = hashlib.sha256("\n".join(sorted(map(str, fitted.digests))).encode())
+    digest = hashlib.sha256(b"".join(sorted(fitted.digests)))
     return {
-        "data": str(Path(data).resolve()) if isinstance(data, str | Path) else None,
+        "data": _readable(Path(data).resolve()) if isinstance(data, str | Path) else None,
         "seed": options.seed,
         "test_fraction": options.test_fraction,
+        "storage": options.storage,
         "train_counts": fitted.counts.tolist(),
         "train_digest": digest.hexdigest(),
         "backbone_fingerprint": network.fingerprint,
     }
+
+
+def _readable(path: Path) -> str:
+    """A path as text that can be written; bytes that are no UTF-8 are shown escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edgetl._extras import require
+
 
 def cache_dir() -> Path:
     """The cache folder: ``EDGETL_CACHE_DIR``, or the user's cache folder of the platform."""
     named = os.environ.get("EDGETL_CACHE_DIR")
     if named:
         return Path(named).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("edgetl", appauthor=False)
+    platformdirs = require("platformdirs", extra="train")
+    return Path(platformdirs.user_cache_path("edgetl", appauthor=False))
 
 
 def offline() -> bool:

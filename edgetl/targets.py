@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OnnxRuntime:
     """Run the ONNX graph with ONNX Runtime (extra ``ort`` or ``ort-gpu``).
 
@@ -19,8 +19,12 @@ class OnnxRuntime:
     provider: Literal["cpu", "cuda"] = "cpu"
     threads: int = 0
 
+    def __post_init__(self) -> None:
+        _one_of("provider", self.provider, ("cpu", "cuda"))
+        _not_negative("threads", self.threads)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class OpenVino:
     """Run the ONNX graph with OpenVINO on the CPU (extra ``openvino``).
 
@@ -30,8 +34,11 @@ class OpenVino:
 
     threads: int = 0
 
+    def __post_init__(self) -> None:
+        _not_negative("threads", self.threads)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Torch:
     """Run the network in torch (extra ``train``): for extraction on a GPU; never on a device.
 
@@ -42,6 +49,19 @@ class Torch:
 
     device: str = "cpu"
     precision: Literal["fp32", "bf16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        _one_of("precision", self.precision, ("fp32", "bf16"))
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+
+
+def _not_negative(name: str, value: int) -> None:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} must be a whole number, 0 or more, got {value!r}")
 
 
 Target: TypeAlias = OnnxRuntime | OpenVino | Torch

@@ -15,6 +15,7 @@ import edgetl
 from edgetl.cli.main import main
 from edgetl.errors import CorruptError, DataError, ParityError
 from edgetl.features import ExtractOptions
+from edgetl.heads import RidgeHead
 
 KEYS = {
     "accuracy",
@@ -323,6 +324,119 @@ def test_evaluate_names_a_class_the_bundle_does_not_know(flowers, photos):
     (photos / "daisy").rename(photos / "thistle")
     with pytest.raises(DataError, match="thistle"):
         edgetl.evaluate_bundle(flowers[0], photos)
+
+
+def test_evaluating_on_what_was_trained_on_is_said(photos, weights, capsys, tmp_path):
+    """A folder without a split: adapt keeps a fifth for testing, evaluate gets all of it."""
+    bundle = edgetl.adapt(photos, backbone="mobilenetv2_100", weights=weights, head="ridge")
+    evidence = edgetl.evaluate_bundle(bundle, photos)
+    assert evidence.n_test == 36
+    assert evidence.run.n_duplicates == bundle.evidence.n_train
+    assert f"{bundle.evidence.n_train} of these 36 samples were trained on" in str(evidence)
+    path = bundle.save(tmp_path / "b.edgetl").path
+    assert main(["evaluate", str(path), str(photos), "--quiet"]) == 0
+    assert "were trained on" in capsys.readouterr().err
+
+
+def test_a_table_and_arrays_give_what_the_folder_gives(photos, weights, tmp_path):
+    files = sorted(photos.glob("*/*.jpg"))
+    rows = [f"{f},{f.parent.name},{'train' if i % 3 else 'test'}" for i, f in enumerate(files)]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,split", *rows]))
+    by_table = edgetl.adapt(
+        tmp_path / "table.csv", backbone="mobilenetv2_100", weights=weights, head="lda"
+    )
+    assert (by_table.evidence.n_train, by_table.evidence.n_test) == (24, 12)
+    assert by_table.evidence.accuracy > 0.6
+    images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    labels = [file.parent.name for file in files]
+    by_array = edgetl.adapt(
+        (images, labels), backbone="mobilenetv2_100", weights=weights, head="lda"
+    )
+    assert by_array.evidence.accuracy > 0.6
+    assert by_array.labels == by_table.labels
+
+
+def test_bfloat16_is_allowed_with_its_own_tolerance(photos, weights):
+    target = edgetl.Torch(precision="bf16")
+    bundle = edgetl.adapt(
+        photos, backbone="mobilenetv2_100", weights=weights, head="ridge", target=target
+    )
+    assert "bfloat16" in " ".join(bundle.evidence.run.notes)
+    assert edgetl.evaluate_bundle(bundle, photos).accuracy > 0.8
+
+
+def test_the_storage_of_a_bundle_is_kept_when_it_is_evaluated(photos, weights):
+    bundle = edgetl.adapt(
+        photos,
+        backbone="mobilenetv2_100",
+        weights=weights,
+        head="ridge",
+        options=edgetl.AdaptOptions(storage="float32"),
+    )
+    assert edgetl.evaluate_bundle(bundle, photos).run.cache_misses == 0
+
+
+def test_decoding_follows_the_given_preprocessing(photos, weights):
+    def decoding(**options):
+        bundle = edgetl.adapt(
+            photos,
+            backbone="mobilenetv2_100",
+            weights=weights,
+            head="ridge",
+            options=edgetl.AdaptOptions(**options),
+        )
+        return bundle.preprocess.decode
+
+    scaled = edgetl.Preprocess(decode="scaled")
+    assert decoding() == "full"
+    assert decoding(preprocess=scaled) == "scaled"
+    assert decoding(preprocess=scaled, decode="full") == "full"
+
+
+def test_a_head_is_checked_before_the_work(photos):
+    with pytest.raises(ValueError, match="no head is called 'svm'"):
+        edgetl.adapt(photos, backbone="no such network", head="svm")
+
+    class Own(RidgeHead):
+        pass
+
+    with pytest.raises(TypeError, match="Own"):
+        edgetl.adapt(photos, backbone="no such network", head=Own())
+
+
+def test_a_folder_of_nothing_readable_names_some(tmp_path, weights):
+    for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"text {name}")
+    with pytest.raises(DataError, match=r"[ab]/[12]\.jpg: .*image"):
+        edgetl.adapt(tmp_path, backbone="mobilenetv2_100", weights=weights)
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "cache"])
+def test_a_device_is_told_what_a_workstation_verb_needs(flowers, verb, tmp_path):
+    words = [verb, "info"] if verb == "cache" else [verb, str(flowers[0]), str(tmp_path)]
+    blocked = ["torch", "timm", "onnx", "lance", "pyarrow", "platformdirs", "sklearn"]
+    code = f"""
+import sys
+for name in {blocked!r}:
+    sys.modules[name] = None
+from edgetl.cli.main import main
+sys.exit(main({words!r}))
+"""
+    for label in ("daisy", "tulips"):
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / label / "1.png")
+    environment = {k: v for k, v in os.environ.items() if k != "EDGETL_CACHE_DIR"}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 3, result.stderr
+    assert "edgetl[train]" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_options_are_frozen():

@@ -24,7 +24,7 @@ DEVICE = {
     "runtime": {"bundle", "decode", "engines", "errors", "targets"},
 }
 WORKSTATION = {
-    "_paths": set(),
+    "_paths": {"_extras"},
     "backbone": {"preprocess"},
     "backbones": {"_extras", "_paths", "backbone", "errors", "preprocess"},
     "data": {"_extras", "decode", "errors"},
@@ -32,8 +32,10 @@ WORKSTATION = {
     "transfer": {"_extras", "errors", "heads"},
     "evaluate": {"bundle", "errors", "heads"},
     "export": {"_extras", "backbone", "engines", "errors", "preprocess"},
+    "_records": {"bundle", "features", "heads", "targets"},
     "_adapt": {
         "_paths",
+        "_records",
         "backbone",
         "backbones",
         "bundle",
@@ -46,6 +48,7 @@ WORKSTATION = {
         "features",
         "heads",
         "preprocess",
+        "runtime",
         "targets",
     },
 }

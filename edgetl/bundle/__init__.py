@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgetl.bundle.bundle import Bundle, check_destination
+from edgetl.bundle.checks import Checks, probe_batch
 from edgetl.bundle.evidence import Evidence
 from edgetl.bundle.manifest import FORMAT, MANIFEST, FileRecord, Manifest
 
@@ -10,8 +11,10 @@ __all__ = [
     "FORMAT",
     "MANIFEST",
     "Bundle",
+    "Checks",
     "Evidence",
     "FileRecord",
     "Manifest",
     "check_destination",
+    "probe_batch",
 ]

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
 import safetensors.numpy
 
+from edgetl.bundle import checks
+from edgetl.bundle.checks import Checks, read_arrays
 from edgetl.bundle.directory import replaced_directory
 from edgetl.bundle.evidence import Evidence
 from edgetl.bundle.manifest import MANIFEST, FileRecord, Manifest
@@ -24,6 +25,8 @@ from edgetl.heads import Head, load_head
 from edgetl.preprocess import Preprocess
 
 _CHUNK = 1 << 20
+_LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
+"""What file managers leave in any folder."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,14 @@ class Bundle:
         graph_path: The backbone graph: inside the bundle once it was saved or loaded, in the cache
             before.
         path: The bundle's folder, or None while it only exists in memory.
+        checks: What to check an engine or data against, or None.
     """
 
     manifest: Manifest
     head: Head
     graph_path: Path
     path: Path | None = None
+    checks: Checks | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -78,7 +83,7 @@ class Bundle:
             FileExistsError: `path` holds something that is not a bundle.
             CorruptError: The graph of this bundle is no longer what it was.
         """
-        path = Path(path)
+        path = Path(path).resolve()  # a link keeps pointing to the bundle
         check_destination(path)
         arrays = safetensors.numpy.save(dict(sorted(self.head.arrays().items())))
         with replaced_directory(path) as folder:
@@ -86,9 +91,25 @@ class Bundle:
                 self.manifest.graph: self._write_graph(folder / self.manifest.graph),
                 self.manifest.arrays: _write(folder / self.manifest.arrays, iter([arrays])),
             }
+            if self.checks is not None:
+                files[checks.FILE] = _write(folder / checks.FILE, iter([self.checks.to_bytes()]))
             manifest = dataclasses.replace(self.manifest, files=files)
             (folder / MANIFEST).write_bytes(manifest.to_bytes())
-        return Bundle(manifest, self.head, path / manifest.graph, path)
+        return dataclasses.replace(
+            self, manifest=manifest, graph_path=path / manifest.graph, path=path
+        )
+
+    def read_graph(self) -> bytes:
+        """The graph's bytes, proved to be the ones that belong to this head.
+
+        Raises:
+            CorruptError: The file was changed, replaced or removed since the bundle was loaded.
+        """
+        data = _present(self.graph_path).read_bytes()
+        known = self.manifest.files.get(self.manifest.graph)
+        if known is not None:
+            _check(self.graph_path, known, _digest(iter([data])))
+        return data
 
     def _write_graph(self, destination: Path) -> FileRecord:
         """Copy the graph; one from the cache gets preprocessing and labels stamped in."""
@@ -121,32 +142,48 @@ class Bundle:
         if not (path / MANIFEST).is_file():
             raise FileNotFoundError(f"{path} is not a bundle: it has no {MANIFEST}")
         manifest = Manifest.from_bytes((path / MANIFEST).read_bytes())
+        small: dict[str, bytes] = {}
         for name, record in manifest.files.items():
-            if name != manifest.arrays:
-                _check(path / name, record, _digest(_chunks(_present(path / name))))
-        data = _present(path / manifest.arrays).read_bytes()
-        _check(path / manifest.arrays, manifest.files[manifest.arrays], _digest(iter([data])))
-        try:
-            arrays = safetensors.numpy.load(data)
-        except safetensors.SafetensorError as error:
-            raise CorruptError(f"{path / manifest.arrays} can't be read: {error}") from error
-        head = load_head(manifest.head, arrays)
+            file = _present(path / name)
+            if name in (manifest.arrays, checks.FILE):
+                small[name] = file.read_bytes()
+                _check(file, record, _digest(iter([small[name]])))
+            else:
+                _check(file, record, _digest(_chunks(file)))
+        head = load_head(manifest.head, read_arrays(small[manifest.arrays], manifest.arrays))
         if len(head.classes_) != len(manifest.labels) or head.n_features_in_ != manifest.dim:
             raise CorruptError(
                 f"the head has {len(head.classes_)} classes and {head.n_features_in_} features, "
                 f"the manifest names {len(manifest.labels)} labels and {manifest.dim} features"
             )
-        return cls(manifest, head, path / manifest.graph, path)
+        stored = small.get(checks.FILE)
+        known = None if stored is None else Checks.from_bytes(stored)
+        return cls(manifest, head, path / manifest.graph, path, known)
 
 
 def check_destination(path: Path) -> None:
     """Refuse a path that a bundle must not be written to.
 
     Raises:
-        FileExistsError: `path` holds something that is not a bundle.
+        FileExistsError: `path` holds something that is not a bundle, or more than a bundle.
     """
-    if path.exists() and not (path / MANIFEST).is_file():
-        raise FileExistsError(f"{path} exists and is not a bundle; choose another path")
+    if not path.exists():
+        return
+    found = {entry.name for entry in path.iterdir()} if path.is_dir() else {path.name}
+    try:
+        manifest = Manifest.from_bytes((path / MANIFEST).read_bytes()) if found else None
+    except (OSError, CorruptError):
+        raise FileExistsError(
+            f"{path} exists and is not a bundle; choose another path, or remove it first"
+        ) from None
+    if manifest is None:
+        return
+    strange = sorted(found - set(manifest.files) - {MANIFEST} - _LITTER)
+    if strange:
+        raise FileExistsError(
+            f"{path} holds {strange[0]!r}, which is no part of the bundle and would be lost; "
+            "move it away first"
+        )
 
 
 def _chunks(path: Path, suffix: bytes = b"") -> Iterator[bytes]:

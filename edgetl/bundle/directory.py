@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import glob
 import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_ABANDONED_SECONDS = 3600
 
 
 @contextlib.contextmanager
@@ -30,6 +33,7 @@ def replaced_directory(path: Path) -> Iterator[Path]:
         OSError: The parent can't be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     fresh = path.parent / f".{path.name}.{secrets.token_hex(4)}.new"
     fresh.mkdir()
     try:
@@ -44,6 +48,14 @@ def replaced_directory(path: Path) -> Iterator[Path]:
     finally:
         # After an exchange this is the old content; after an error, the unfinished new one.
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what writers that were killed left beside `path`; a living one takes no hour."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _exchange(fresh: Path, path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from edgetl.errors import CorruptError
 
-_LISTED = 50
+_LISTED = 1000
 """How many skipped samples and duplicates are kept by name; all of them are counted."""
 
 _T = TypeVar("_T")
@@ -78,7 +78,7 @@ class HeadRecord:
 class RunRecord:
     """How the evidence came about.
 
-    Give `skipped` and `duplicates` in full: all are counted, the first 50 are kept by name.
+    Give `skipped` and `duplicates` in full: all are counted, the first 1000 are kept by name.
 
     Args:
         backbone: Name of the backbone.
@@ -87,7 +87,7 @@ class RunRecord:
         started_at: ISO 8601 time in UTC.
         seconds: Wall-clock time of the whole run.
         images_per_second: Rate at which features were had, cached ones included.
-        cache_hits: Samples whose features were in the cache.
+        cache_hits: Samples whose features were in the cache, or shared with an equal sample.
         cache_misses: Samples whose features were computed.
         skipped: (name, reason) of samples that could not be used.
         n_skipped: How many there were; counted from `skipped` if that has more.

@@ -98,28 +98,35 @@ class Manifest:
                 value is missing or impossible.
         """
         content = _checked_json(data)
-        found = content.get("format")
-        if found != FORMAT:
-            raise CorruptError(
-                f"{MANIFEST} has format {found!r}, this edgetl reads format {FORMAT}; "
-                "open it with the edgetl that wrote it, or a newer one"
-            )
         try:
             return _from_content(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise CorruptError(f"{MANIFEST} is not a valid manifest: {error!r}") from error
 
 
 def _checked_json(data: bytes) -> dict[str, Any]:
+    """The manifest's JSON, after its format (other formats may prove themselves otherwise)."""
+    try:
+        content = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(f"{MANIFEST} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CorruptError(f"{MANIFEST} holds a {type(content).__name__}, not an object")
+    if content.get("format") != FORMAT:
+        raise CorruptError(
+            f"{MANIFEST} has format {content.get('format')!r}, this edgetl reads format {FORMAT}; "
+            "open it with the edgetl that wrote it, or a newer one"
+        )
     start = data.find(_DIGEST_KEY) + len(_DIGEST_KEY)
     stated = data[start : start + 64]
     blank = data[:start] + _NO_DIGEST.encode() + data[start + 64 :]
     if start < len(_DIGEST_KEY) or hashlib.sha256(blank).hexdigest().encode() != stated:
         raise CorruptError(f"{MANIFEST} was changed after it was written: its digest is wrong")
-    content = json.loads(data)
-    if not isinstance(content, dict):
-        raise CorruptError(f"{MANIFEST} holds a {type(content).__name__}, not an object")
     return content
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number that JSON knows")
 
 
 def _from_content(content: dict[str, Any]) -> Manifest:

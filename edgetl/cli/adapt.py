@@ -54,7 +54,6 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument(
         "--decode",
         choices=("full", "scaled"),
-        default="full",
         help="scaled: decode large JPEGs at reduced size; faster, features change slightly",
     )
     parser.add_argument(

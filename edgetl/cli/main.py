@@ -6,6 +6,7 @@ Results go to stdout, progress and logs to stderr. It knows the verbs and nothin
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a label it can't show is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     arguments = build_parser().parse_args(argv)
     level = os.environ.get("EDGETL_LOG_LEVEL", "warning").upper()
     if not isinstance(logging.getLevelName(level), int):

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
             answer = runtime.predict(photo).to_json(top=arguments.top)
         except DataError as error:
             answer = {"error": str(error)}
-            print(f"edgetl: {photo}: {error}", file=sys.stderr)
+            print(f"edgetl: {error}", file=sys.stderr)
         results.append({"photo": photo, **answer})
         if not arguments.json and "error" not in answer:
             classes = "  ".join(f"{c['label']} {c['probability']:.3f}" for c in answer["top"])

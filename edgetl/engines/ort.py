@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,14 @@ from edgetl.errors import CorruptError, EdgetlError, MissingDependencyError
 from edgetl.targets import OnnxRuntime
 
 _SEVERITY_ERROR = 3  # ONNX Runtime's numbering: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+
+
+class _Bound(NamedTuple):
+    """Memory that one thread has tied to the session: where its batch lies, and its features."""
+
+    address: int
+    features: NDArray[np.float32]
+    binding: Any
 
 
 class OrtEngine:
@@ -76,7 +84,8 @@ class OrtEngine:
         self.preferred_batch = (4 if on_cpu else 64) if purpose == "extract" else 1
         self._lock = threading.Lock()
         self._session: Any = None
-        self._ends: tuple[str, tuple[int | None, ...], str] = ("", (), "")
+        self._local = threading.local()
+        self._shape: tuple[int | None, ...] = ()
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the features of a batch; see :class:`edgetl.engines.Engine`.
@@ -86,29 +95,40 @@ class OrtEngine:
             EdgetlError: ONNX Runtime failed while running the graph.
         """
         session = self._session or self._load()
-        image, shape, output = self._ends
-        batch = check_batch(batch, shape)
-        features = np.empty((len(batch), self.dim), np.float32)
+        batch = check_batch(batch, self._shape)
         if len(batch) == 0:
-            return features
+            return np.empty((0, self.dim), np.float32)
+        address = batch.__array_interface__["data"][0]
+        bound = getattr(self._local, "bound", None)
         try:
-            # Bound arrays are read and written in place; `run` would allocate, copy and convert.
-            binding = session.io_binding()
-            binding.bind_cpu_input(image, batch)
-            address = features.__array_interface__["data"][0]
-            binding.bind_output(output, "cpu", 0, np.float32, features.shape, address)
-            session.run_with_iobinding(binding)
+            if bound is None or (bound.address, len(bound.features)) != (address, len(batch)):
+                bound = self._local.bound = self._bind(session, batch, address)
+            session.run_with_iobinding(bound.binding)
         except Exception as error:  # its exception classes share no base
             raise EdgetlError(
                 f"onnxruntime failed on a batch of shape {batch.shape}: {_first_line(error)}"
             ) from error
-        return features
+        return bound.features.copy()
+
+    def _bind(self, session: Any, batch: NDArray[np.float32], address: int) -> _Bound:
+        """Tie a batch's memory and an array for its features to the session's ends.
+
+        Bound memory is read and written in place, where `session.run` would allocate, copy and
+        convert; and a caller that keeps its buffer pays for the binding once.
+        """
+        (image,), (output,) = session.get_inputs(), session.get_outputs()
+        features = np.empty((len(batch), self.dim), np.float32)
+        binding = session.io_binding()
+        binding.bind_cpu_input(image.name, batch)
+        to = features.__array_interface__["data"][0]
+        binding.bind_output(output.name, "cpu", 0, np.float32, features.shape, to)
+        return _Bound(address, features, binding)
 
     def _load(self) -> Any:
         with self._lock:
             if self._session is None:
                 session = self._open()
-                self._ends = _check_interface(session, self.dim)
+                self._shape = _check_interface(session, self.dim)
                 self._session = session
             return self._session
 
@@ -117,9 +137,10 @@ class OrtEngine:
         options.log_severity_level = _SEVERITY_ERROR
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        providers = ["CPUExecutionProvider"]
+        providers: list[Any] = ["CPUExecutionProvider"]
         if self.target.provider == "cuda":
-            providers.insert(0, "CUDAExecutionProvider")
+            # TensorFloat-32 keeps 10 bits of each factor; the features would not be fp32's.
+            providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))
         source = self._graph if isinstance(self._graph, bytes) else str(self._graph)
         try:
             session = self._module.InferenceSession(source, options, providers=providers)
@@ -127,7 +148,8 @@ class OrtEngine:
             raise CorruptError(
                 f"onnxruntime can't load the graph {_name(self._graph)}: {_first_line(error)}"
             ) from error
-        if session.get_providers()[0] != providers[0]:  # it falls back to the CPU by itself
+        # It falls back to the CPU by itself.
+        if self.target.provider == "cuda" and "CUDA" not in session.get_providers()[0]:
             raise _no_cuda("onnxruntime found no usable CUDA device or libraries")
         return session
 
@@ -144,8 +166,8 @@ def _no_cuda(reason: str) -> MissingDependencyError:
     )
 
 
-def _check_interface(session: Any, dim: int) -> tuple[str, tuple[int | None, ...], str]:
-    """Name and shape (without the batch) of the input, and name of the output."""
+def _check_interface(session: Any, dim: int) -> tuple[int | None, ...]:
+    """Shape of the session's input, without the batch."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
         raise CorruptError(
@@ -153,11 +175,12 @@ def _check_interface(session: Any, dim: int) -> tuple[str, tuple[int | None, ...
             f"{[(item.name, item.type) for item in inputs]} and outputs "
             f"{[item.name for item in outputs]}"
         )
+    if outputs[0].type != "tensor(float)":
+        raise CorruptError(f"the graph's features are {outputs[0].type}, expected tensor(float)")
     found = outputs[0].shape
     if len(found) != 2 or (isinstance(found[1], int) and found[1] != dim):
         raise CorruptError(f"the graph's output has shape {found}, expected (n, {dim})")
-    shape = tuple(item if isinstance(item, int) else None for item in inputs[0].shape[1:])
-    return inputs[0].name, shape, outputs[0].name
+    return tuple(item if isinstance(item, int) else None for item in inputs[0].shape[1:])
 
 
 def _name(graph: Path | bytes) -> str:

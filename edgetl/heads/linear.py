@@ -36,15 +36,14 @@ class LinearHead(Head):
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities (n, classes), ``softmax(scores / temperature_)``; rows sum to 1."""
-        few = (
+        if (
             type(X) is np.ndarray
             and X.dtype == _FLOAT32
             and X.ndim == 2
             and hasattr(self, "coef_")
             and X.shape[1] == self.coef_.shape[1]
             and 0 < X.shape[0] * self.coef_.size <= _FEW
-        )
-        if few:  # a prediction on a device: one call of the compiled core
+        ):  # a prediction on a device: one call of the compiled core
             values = linear_probabilities(X, self.coef_, self.intercept_, self.temperature_)
             if values is not None:
                 return values

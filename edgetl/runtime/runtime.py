@@ -11,9 +11,9 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.bundle import Bundle
+from edgetl.bundle import Bundle, probe_batch
 from edgetl.decode import Source, read_image
-from edgetl.engines import Engine, open_engine
+from edgetl.engines import Engine, Purpose, check_parity, open_engine
 from edgetl.errors import DataError
 from edgetl.runtime.prediction import Prediction
 from edgetl.targets import OnnxRuntime, OpenVino
@@ -30,17 +30,16 @@ class Runtime:
     Args:
         bundle: The bundle to run.
         target: The engine that runs its graph.
+
+    Raises:
+        CorruptError: The graph was changed after the bundle was loaded.
+        MissingDependencyError: The engine's package is not installed.
+        ParityError: The engine computes other features than the one the head was fitted with.
     """
 
     def __init__(self, bundle: Bundle, *, target: OnnxRuntime | OpenVino | None = None) -> None:
         self.bundle = bundle
-        self.engine: Engine = open_engine(
-            target or OnnxRuntime(),
-            bundle.graph_path,
-            dim=bundle.manifest.dim,
-            graph_fingerprint=bundle.manifest.graph_fingerprint,
-            purpose="serve",
-        )
+        self.engine = bundle_engine(bundle, target or OnnxRuntime(), purpose="serve")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -67,7 +66,7 @@ class Runtime:
             A prediction, or a list of them in the order of `x`.
 
         Raises:
-            DataError: A sample can't be read; in a list, the message says which one.
+            DataError: A sample can't be read; the message says which one.
             TypeError: `x` is none of the above.
             ValueError: An array has a shape that is not an image's.
         """
@@ -77,7 +76,7 @@ class Runtime:
                 for start in range(0, len(x), _BATCH)
                 for prediction in self._predict(x[start : start + _BATCH], features, first=start)
             ]
-        image = read_image(x, preprocess=self.bundle.preprocess)
+        image = self._read(x, "the sample")
         batch = np.empty((1, *self.bundle.preprocess.shape), dtype=np.float32)
         self.bundle.preprocess.apply(image, out=batch[0])
         return self._score(batch, features)[0]
@@ -85,13 +84,18 @@ class Runtime:
     def _predict(self, sources: Many, features: bool, first: int) -> list[Prediction]:
         batch = np.empty((len(sources), *self.bundle.preprocess.shape), dtype=np.float32)
         for position, source in enumerate(sources):
-            try:
-                image = read_image(source, preprocess=self.bundle.preprocess)
-            except DataError as error:
-                name = source if isinstance(source, str | Path) else f"sample {first + position}"
-                raise DataError(f"{name}: {error}") from error
+            image = self._read(source, f"sample {first + position}")
             self.bundle.preprocess.apply(image, out=batch[position])
         return self._score(batch, features)
+
+    def _read(self, source: Source, name: str) -> NDArray[np.uint8]:
+        """Decode a sample; errors say which one it is."""
+        try:
+            return read_image(source, preprocess=self.bundle.preprocess)
+        except (DataError, TypeError, ValueError) as error:
+            if isinstance(source, str | Path):
+                name = str(source)
+            raise type(error)(f"{name}: {error}") from error
 
     def _score(self, batch: NDArray[np.float32], features: bool) -> list[Prediction]:
         values = self.engine(batch)
@@ -101,6 +105,31 @@ class Runtime:
             Prediction(labels, row, values[number] if features else None)
             for number, row in enumerate(probabilities)
         ]
+
+
+def bundle_engine(bundle: Bundle, target: OnnxRuntime | OpenVino, *, purpose: Purpose) -> Engine:
+    """The engine that runs a bundle's graph: the very bytes that were proved to be the bundle's.
+
+    Any engine but ONNX Runtime on the CPU, which is the reference, first has to give the
+    reference's features for the bundle's probe.
+
+    Raises:
+        CorruptError: The graph was changed after the bundle was loaded.
+        MissingDependencyError: The engine's package is not installed.
+        ParityError: The engine's features are not the reference's.
+    """
+    engine = open_engine(
+        target,
+        bundle.read_graph(),
+        dim=bundle.manifest.dim,
+        graph_fingerprint=bundle.manifest.graph_fingerprint,
+        purpose=purpose,
+    )
+    reference = isinstance(target, OnnxRuntime) and target.provider == "cpu"
+    if bundle.checks is not None and not reference:
+        probe = probe_batch(bundle.preprocess.shape)
+        check_parity(engine, probe, bundle.checks.probe_features, what=f"{target}")
+    return engine
 
 
 def load(path: str | Path, *, target: OnnxRuntime | OpenVino | None = None) -> Runtime:

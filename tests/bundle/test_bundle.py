@@ -1,5 +1,7 @@
 """Bundles: written whole or not at all, and proved whole when opened."""
 
+import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -9,7 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-from edgetl.bundle import MANIFEST, Bundle, Manifest
+from edgetl.bundle import MANIFEST, Bundle, Checks, Manifest, probe_batch
+from edgetl.bundle.checks import short_digests
 from edgetl.bundle.directory import replaced_directory
 from edgetl.bundle.stamp import metadata_suffix
 from edgetl.errors import CorruptError
@@ -117,8 +120,6 @@ def test_no_bundle(tmp_path):
 
 def rewritten(manifest: Manifest, change) -> bytes:
     """The manifest with its JSON changed by someone who also mends the digest."""
-    import hashlib
-
     content = json.loads(manifest.to_bytes())
     change(content)
     content["digest"] = "0" * 64
@@ -136,6 +137,8 @@ def rewritten(manifest: Manifest, change) -> bytes:
         (lambda c: c["backbone"].update(graph="../../etc/passwd"), "no hash"),
         (lambda c: c["files"].update({"../out": {"sha256": "", "size": 0}}), "plain name"),
         (lambda c: c["preprocess"].update(size=0), "size"),
+        (lambda c: c["backbone"].update(dim=float("inf")), "not JSON"),
+        (lambda c: c["backbone"].update(dim="many"), "not a valid manifest"),
         (lambda c: c["preprocess"].update(surprise=1), "surprise"),
         (lambda c: c.update(backbone=[]), "not a valid manifest"),
         (lambda c: c.update(head={"kind": "softmax"}), "arrays"),
@@ -155,16 +158,102 @@ def test_labels_must_fit_the_head(saved):
 
 
 def test_saving_replaces_a_bundle_but_nothing_else(saved, bundle, tmp_path):
-    (saved.path / "leftover").write_text("old")
+    (saved.path / ".DS_Store").write_text("litter")
     bundle.save(saved.path)
-    assert not (saved.path / "leftover").exists()
-    folder = tmp_path / "photos"
+    assert not (saved.path / ".DS_Store").exists()
+    (tmp_path / "empty").mkdir()
+    assert Bundle.load(bundle.save(tmp_path / "empty").path).labels == LABELS
+
+    (saved.path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"notes\.txt"):
+        bundle.save(saved.path)
+    assert (saved.path / "notes.txt").read_text() == "mine"
+
+    folder = tmp_path / "website"
     folder.mkdir()
     (folder / "precious.jpg").write_bytes(b"1")
+    for manifest in (None, "{}", '{"name": "my site"}'):
+        if manifest is not None:
+            (folder / MANIFEST).write_text(manifest)
+        with pytest.raises(FileExistsError, match="not a bundle"):
+            bundle.save(folder)
+        assert (folder / "precious.jpg").read_bytes() == b"1"
     with pytest.raises(FileExistsError, match="not a bundle"):
-        bundle.save(folder)
-    assert (folder / "precious.jpg").read_bytes() == b"1"
+        bundle.save(folder / "precious.jpg")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_link_keeps_pointing_to_the_bundle(saved, bundle, tmp_path):
+    link = tmp_path / "current.edgetl"
+    link.symlink_to(saved.path, target_is_directory=True)
+    bundle.save(link)
+    assert link.is_symlink()
+    assert Bundle.load(link).labels == LABELS
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_a_killed_writer_left_is_removed_in_time(saved, bundle, tmp_path):
+    old, young = tmp_path / ".three.edgetl.aa.new", tmp_path / ".three.edgetl.bb.new"
+    for folder in (old, young):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    bundle.save(saved.path)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_the_graph_is_proved_again_when_it_is_read(saved):
+    opened = Bundle.load(saved.path)
+    assert opened.read_graph() == opened.graph_path.read_bytes()
+    content = bytearray(opened.graph_path.read_bytes())
+    content[100] ^= 4
+    opened.graph_path.write_bytes(content)
+    with pytest.raises(CorruptError, match=r"backbone\.onnx was changed"):
+        opened.read_graph()
+
+
+def test_checks_survive_and_know_their_samples(bundle, tmp_path):
+    digests = [hashlib.sha256(bytes([i])).digest() for i in range(20)]
+    checks = Checks(
+        probe_features=np.ones((1, 16), np.float32),
+        train_digests=np.sort(short_digests(digests[:12])),
+    )
+    saved = dataclasses.replace(bundle, checks=checks).save(tmp_path / "checked.edgetl")
+    opened = Bundle.load(saved.path)
+    np.testing.assert_array_equal(opened.checks.probe_features, checks.probe_features)
+    assert opened.checks.trained_on(digests).tolist() == [True] * 12 + [False] * 8
+    (saved.path / "checks.safetensors").write_bytes(b"")
+    with pytest.raises(CorruptError, match=r"checks\.safetensors"):
+        Bundle.load(saved.path)
+
+
+def test_the_probe_is_the_same_everywhere():
+    probe = probe_batch((3, 5, 7))
+    assert probe.shape == (1, 3, 5, 7)
+    assert probe.dtype == np.float32
+    assert -2 <= probe.min() < -1.8
+    assert 1.8 < probe.max() < 2
+    # 2654435761 / 2**30 - 2, and three times that modulo 2**32
+    assert probe.ravel()[0] == np.float32(2654435761 / 2**30 - 2)
+    assert probe.ravel()[2] == np.float32(3 * 2654435761 % 2**32 / 2**30 - 2)
+
+
+@pytest.mark.parametrize("text", [b"", b"[1]", b"{", b'{"format": NaN}', b"[" * 100000, b"\xff"])
+def test_a_file_that_is_no_manifest_is_corrupt(saved, text):
+    (saved.path / MANIFEST).write_bytes(text)
+    with pytest.raises(CorruptError, match=MANIFEST):
+        Bundle.load(saved.path)
+
+
+def test_an_array_of_a_type_numpy_lacks_is_corrupt(saved):
+    header = b'{"coef":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
+    data = len(header).to_bytes(8, "little") + header + b"\0\0"
+    (saved.path / "head.safetensors").write_bytes(data)
+    record = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    changed = rewritten(saved.manifest, lambda c: c["files"].update({"head.safetensors": record}))
+    (saved.path / MANIFEST).write_bytes(changed)
+    with pytest.raises(CorruptError, match=r"head\.safetensors can't be read"):
+        Bundle.load(saved.path)
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path):

@@ -1,15 +1,17 @@
 """The runtime on a small graph: batches, threads, and what it refuses."""
 
+import dataclasses
 import threading
 
 import numpy as np
 import pytest
 
-from edgetl.bundle import Bundle, Manifest
-from edgetl.errors import CorruptError, DataError
+from edgetl.bundle import Bundle, Checks, Manifest, probe_batch
+from edgetl.errors import CorruptError, DataError, ParityError
 from edgetl.heads import PrototypeHead
 from edgetl.preprocess import Preprocess
 from edgetl.runtime import Prediction, Runtime, load
+from edgetl.targets import OpenVino
 
 PREPROCESS = Preprocess(size=16, resize=16, mean=(0, 0, 0), std=(1, 1, 1))
 
@@ -109,6 +111,38 @@ def test_several_threads_at_once(bundle):
 def test_what_is_no_image_is_refused(bundle, sample, error):
     with pytest.raises(error):
         Runtime(bundle).predict(sample)
+
+
+def test_another_bundle_in_the_same_place_is_noticed(bundle, tmp_path):
+    """The head was read from one bundle; the graph of another must not run under it."""
+    path = bundle.save(tmp_path / "colour.edgetl").path
+    opened = Bundle.load(path)
+    content = bytearray((path / "backbone.onnx").read_bytes())
+    content[-1] ^= 1
+    (path / "backbone.onnx").write_bytes(content)
+    with pytest.raises(CorruptError, match="was changed"):
+        Runtime(opened)
+
+
+def test_a_running_runtime_does_not_care_what_happens_to_the_file(bundle, tmp_path):
+    path = bundle.save(tmp_path / "colour.edgetl").path
+    runtime = load(path)
+    (path / "backbone.onnx").write_bytes(b"replaced before the first prediction")
+    assert runtime.predict(image(1)).label == "green"
+
+
+def test_an_engine_that_disagrees_with_the_reference_is_refused(bundle):
+    pytest.importorskip("openvino")
+    probe = probe_batch(PREPROCESS.shape)
+    right = probe.mean(axis=(2, 3))
+    for features, refused in ((right, False), (right[:, ::-1].copy(), True)):
+        checks = Checks(probe_features=features, train_digests=np.zeros(0, np.uint64))
+        checked = dataclasses.replace(bundle, checks=checks)
+        if refused:
+            with pytest.raises(ParityError):
+                Runtime(checked, target=OpenVino())
+        else:
+            assert Runtime(checked, target=OpenVino()).predict(image(2)).label == "blue"
 
 
 def test_a_graph_that_is_none_is_corrupt(bundle, tmp_path):
