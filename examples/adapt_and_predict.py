@@ -29,9 +29,8 @@ print(bundle.evidence)
 
 # On the device: the bundle's folder is all it needs.
 runtime = edgetl.load(arguments.bundle)
-photo = next(
-    path for path in sorted(arguments.photos.rglob("*")) if path.suffix in {".jpg", ".png"}
-)
+suffixes = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+photo = next(p for p in sorted(arguments.photos.rglob("*")) if p.suffix.lower() in suffixes)
 answer = runtime.predict(photo)
 print(f"\n{photo.name}: {answer.label} ({answer.probability:.0%})")
 for label, probability in answer.top(3):
