@@ -1,4 +1,4 @@
-"""``edgetl cache``: what lies in the feature cache, whether it is sound, and making it smaller."""
+"""``edgetl cache``: what lies in the cache, whether it is sound, and making it smaller."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import dataclasses
 import json
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetl.cli.arguments import Verbs
+from edgetl.cli.arguments import Verbs, add_verb
 
 if TYPE_CHECKING:
     from edgetl.features.maintenance import Verified
@@ -22,43 +21,53 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 def add_parser(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    text = "Show, check or shrink the cache of features."
+    text = "Show, check or shrink the cache of features and exported graphs."
     parser = verbs.add_parser("cache", help=text, description=text)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _add(actions, "info", _info, "Show what lies in the cache.")
-    verify = _add(actions, "verify", _verify, "Read all of the cache and check every row.")
+    add_verb(actions, "info", _info, "Show what lies in the cache.")
+    verify = add_verb(
+        actions, "verify", _verify, "Read all stores of features and check every row."
+    )
     verify.add_argument(
         "--repair", action="store_true", help="drop what is damaged; it will be computed again"
     )
-    prune = _add(
-        actions, "prune", _prune, "Remove stores that no process uses, and what is out of date."
+    prune = add_verb(
+        actions,
+        "prune",
+        _prune,
+        "Remove stores that no process uses, exported graphs, and what is out of date.",
     )
     prune.add_argument(
-        "--older-than", type=_days, metavar="DAYS", help="remove stores not used for so long"
+        "--older-than",
+        type=_days,
+        metavar="DAYS",
+        help="remove stores and graphs not used for so long",
     )
     prune.add_argument(
-        "--max-size", type=_bytes, metavar="SIZE", help="keep the last used ones, such as 5G in all"
+        "--max-size",
+        type=_bytes,
+        metavar="SIZE",
+        help="keep the last used stores, such as 5G in all; graphs are neither counted nor removed",
     )
-    prune.add_argument("--all", action="store_true", help="remove everything")
-
-
-def _add(
-    actions: Verbs, name: str, run: Callable[[argparse.Namespace], int], text: str
-) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=text, description=text)
-    parser.set_defaults(run=run)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    return parser
+    prune.add_argument(
+        "--all", action="store_true", help="remove everything; graphs only if no store is in use"
+    )
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    """Print one line for each store."""
-    from edgetl.features import maintenance
+    """Print one line for each store, and one for the graphs."""
+    from edgetl.features import graphs, maintenance
 
-    root = _root()
+    root, graphs_root = _root(), _graphs_root()
     stores = maintenance.info(root)
+    exported = graphs.graphs_info(graphs_root)
     if arguments.json:
-        print(json.dumps({"root": str(root), "stores": [dataclasses.asdict(s) for s in stores]}))
+        found = {
+            "root": str(root),
+            "stores": [dataclasses.asdict(store) for store in stores],
+            "graphs": {"root": str(graphs_root), **dataclasses.asdict(exported)},
+        }
+        print(json.dumps(found))
         return 0
     print(f"{root}: {len(stores)} stores, {sum(store.size for store in stores) / 1e6:.1f} MB")
     for store in stores:
@@ -68,6 +77,7 @@ def _info(arguments: argparse.Namespace) -> int:
             f"{store.key[:12]}  {rows:>16}  {store.dim:>5} {store.dtype:<7} "
             f"{store.size / 1e6:>9.1f} MB  {used}  {store.about}".rstrip()
         )
+    print(f"{graphs_root}: {exported.number} exported graphs, {exported.size / 1e6:.1f} MB")
     return 0
 
 
@@ -89,7 +99,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _prune(arguments: argparse.Namespace) -> int:
     """Print what was removed."""
-    from edgetl.features import maintenance
+    from edgetl.features import graphs, maintenance
 
     done = maintenance.prune(
         _root(),
@@ -97,15 +107,25 @@ def _prune(arguments: argparse.Namespace) -> int:
         max_size=arguments.max_size,
         everything=arguments.all,
     )
+    exported = graphs.prune_graphs(
+        _graphs_root(),
+        older_than=arguments.older_than,
+        # Graphs have no lease: who uses a store may be about to open its graph.
+        everything=arguments.all and not done.busy,
+    )
+    freed = done.freed + exported.size
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(done)))
+        print(json.dumps({**dataclasses.asdict(done), "freed": freed, "graphs": exported.number}))
         return 0
     print(
-        f"removed {len(done.removed)} stores and the records of {done.forgotten:,} files, "
-        f"freed {done.freed / 1e6:.1f} MB"
+        f"removed {len(done.removed)} stores, {exported.number} exported graphs and the records of "
+        f"{done.forgotten:,} files, freed {freed / 1e6:.1f} MB"
     )
     if done.busy:
-        print(f"left {len(done.busy)} stores that a process uses: {', '.join(done.busy)}")
+        and_graphs = ", and the graphs" if arguments.all else ""
+        print(
+            f"left {len(done.busy)} stores that a process uses: {', '.join(done.busy)}{and_graphs}"
+        )
     return 0
 
 
@@ -113,6 +133,12 @@ def _root() -> Path:
     from edgetl._paths import cache_dir
 
     return cache_dir() / "features"
+
+
+def _graphs_root() -> Path:
+    from edgetl._paths import cache_dir
+
+    return cache_dir() / "graphs"
 
 
 def _finding(store: Verified) -> str:

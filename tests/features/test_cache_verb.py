@@ -66,7 +66,7 @@ def test_info(call, filled):
     assert stores[1]["size"] > stores[0]["size"] > 20 * DIM * 2
     assert stores[0]["used"] - stores[1]["used"] == pytest.approx(2 * 86400, abs=60)
     lines = call("info")[1].splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[1].startswith(filled[0][:12])
     assert "20 rows" in lines[1]
 
@@ -159,6 +159,54 @@ def test_what_a_killed_process_left_is_removed(call, root, filled):
     os.utime(old, (time.time() - 7200,) * 2)
     call("prune")
     assert (old.exists(), new.exists()) == (False, True)
+
+
+@pytest.fixture
+def graphs(tmp_path):
+    """Two graphs, the second last used two days ago, and what exports left: old and new."""
+    old, new = tmp_path / "graphs" / "k1", tmp_path / "graphs" / "k2"
+    for folder, size in ((old, 3000), (new, 5000)):
+        (folder / ".new-abc").mkdir(parents=True)
+        (folder / ".new-abc" / "backbone.onnx").write_bytes(b"x" * 100)
+        (folder / f"{'f' * 64}.onnx").write_bytes(b"g" * size)
+    ago = (time.time() - 2 * 86400,) * 2
+    os.utime(old / f"{'f' * 64}.onnx", ago)
+    os.utime(old / ".new-abc", ago)
+    return old, new
+
+
+def held(*folders):
+    return [sorted(path.name[:4] for path in folder.iterdir()) for folder in folders]
+
+
+def test_info_counts_graphs(call, graphs, tmp_path):
+    found = json.loads(call("info", "--json")[1])["graphs"]
+    assert found == {"root": str(tmp_path / "graphs"), "number": 2, "size": 8200}
+    assert call("info")[1].splitlines()[-1].endswith("graphs: 2 exported graphs, 0.0 MB")
+
+
+def test_prune_removes_graphs_by_age_or_all(call, graphs):
+    assert json.loads(call("prune", "--json")[1])["graphs"] == 0
+    assert held(*graphs) == [["ffff"], [".new", "ffff"]], "abandoned exports only"
+    done = json.loads(call("prune", "--older-than", "1", "--json")[1])
+    assert (done["graphs"], done["freed"]) == (1, 3000)
+    assert held(*graphs) == [[], [".new", "ffff"]]
+    assert json.loads(call("prune", "--max-size", "0", "--json")[1])["graphs"] == 0
+    assert "removed 0 stores, 1 exported graphs" in call("prune", "--all")[1]
+    assert held(*graphs) == [[], [".new"]], "an export that may be at work is left alone"
+
+
+def test_a_graph_read_lately_is_not_old(call, graphs):
+    graph = graphs[0] / f"{'f' * 64}.onnx"
+    os.utime(graph, (time.time(), graph.stat().st_mtime))
+    assert json.loads(call("prune", "--older-than", "1", "--json")[1])["graphs"] == 0
+
+
+def test_graphs_stay_while_a_store_is_in_use(call, graphs, filled, root):
+    with open_store(root):
+        assert call("prune", "--all")[1].splitlines()[-1].endswith(", and the graphs")
+        assert held(*graphs) == [["ffff"], [".new", "ffff"]]
+    assert json.loads(call("prune", "--all", "--json")[1])["graphs"] == 2
 
 
 @pytest.mark.parametrize(

@@ -433,7 +433,7 @@ def test_what_float16_would_damage_is_refused(photos, cache, scale, kept):
             again = run(photos[:4], engine=Small(), store=store).features
             np.testing.assert_allclose(again, scale * 1.05, rtol=2**-8)
         else:
-            with pytest.raises(DataError, match="changes them by .*store features as float32"):
+            with pytest.raises(DataError, match=r"changes them by .*store features as float32"):
                 run(photos[:4], engine=Small(), store=store)
     with open_store(cache, dtype="float32") as store:
         exact = run(photos[:4], engine=Small(), store=store).features
