@@ -29,7 +29,7 @@ def read_arrays(images: Any, labels: Any) -> Listing:
     Raises:
         TypeError: An image or a label has another type.
         ValueError: An image has another shape, or there are more images than labels or fewer.
-        DataError: A label is empty.
+        DataError: A label is empty, or an image has no pixels.
     """
     classes = [_label(value, index) for index, value in enumerate(_items(labels))]
     sources = [_image(value, index) for index, value in enumerate(_items(images))]
@@ -59,6 +59,8 @@ def _image(value: Any, index: int) -> Source:
     if value.dtype != np.uint8:
         raise TypeError(f"image {index} has dtype {value.dtype}, expected uint8 (0 to 255)")
     if value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (1, 3, 4)):
+        if value.size == 0:
+            raise DataError(f"image {index} has shape {value.shape}, so no pixels; leave it out")
         return value
     hint = ""
     if value.ndim == 3 and value.shape[0] in (1, 3, 4):

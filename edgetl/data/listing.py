@@ -82,11 +82,7 @@ def to_dataset(listing: Listing, labels: Sequence[str] | None) -> Dataset:
     known = labels is not None
     if labels is None:
         labels = sorted(counts)
-        if len(labels) < 2:
-            raise DataError(
-                f"{listing.what} holds one class only, {labels[0]!r} with "
-                f"{counted(len(listing.names), 'sample')}; at least two classes are needed"
-            )
+        _refuse_single(listing.what, counts)
     else:
         labels = [class_name(label) for label in labels]
         _refuse_unknown(listing.what, counts, labels)
@@ -96,7 +92,7 @@ def to_dataset(listing: Listing, labels: Sequence[str] | None) -> Dataset:
     if known:
         notes += _absent(labels, counts)
     elif parts is not None:
-        notes += _compared_parts(listing, parts)
+        notes += _compared_parts(listing.what, parts, listing.classes)
     return Dataset(
         names=tuple(listing.names),
         sources=tuple(listing.sources),
@@ -125,6 +121,30 @@ def remapped(dataset: Dataset, labels: Sequence[str]) -> Dataset:
         dataset.parts,
         dataset.notes,
     )
+
+
+def refuse_unfit(dataset: Dataset) -> None:
+    """Refuse a dataset that no head can be trained on, as `to_dataset` does with a listing.
+
+    Raises:
+        DataError: It has no sample, fewer than two classes, a class without samples, or one that
+            has test samples but no training samples.
+    """
+    what = "the dataset"
+    classes = [dataset.labels[target] for target in dataset.targets.tolist()]
+    if not classes:
+        raise DataError(f"{what} holds no samples")
+    counts = Counter(classes)
+    _refuse_single(what, counts)
+    unused = [label for label in dataset.labels if label not in counts]
+    if unused:
+        raise DataError(
+            f"{what} has {counted(len(unused), 'class', 'classes')} without samples: "
+            f"{enumerated(unused)}; add samples, or name the other classes: "
+            "`edgetl.load_dataset(dataset, labels=...)`"
+        )
+    if dataset.parts is not None:
+        _compared_parts(what, dataset.parts, classes)
 
 
 def _refuse_unknown(what: str, counts: Counter[str], labels: Sequence[str]) -> None:
@@ -164,15 +184,24 @@ def _settled_parts(listing: Listing) -> tuple[tuple[str, ...] | None, list[str]]
     return tuple(meaning[part] for part in listing.parts), notes
 
 
-def _compared_parts(listing: Listing, parts: Iterable[str]) -> list[str]:
+def _refuse_single(what: str, counts: Counter[str]) -> None:
+    if len(counts) < 2:
+        ((label, n),) = counts.items()
+        raise DataError(
+            f"{what} holds one class only, {label!r} with {counted(n, 'sample')}; at least two "
+            "classes are needed"
+        )
+
+
+def _compared_parts(what: str, parts: Iterable[str], names: Iterable[str]) -> list[str]:
     """Refuse classes that can't be learned; note those that can't be tested."""
     classes: dict[str, set[str]] = {"train": set(), "test": set()}
-    for part, name in zip(parts, listing.classes, strict=True):
+    for part, name in zip(parts, names, strict=True):
         classes[part].add(name)
     unseen = sorted(classes["test"] - classes["train"])
     if unseen:
         raise DataError(
-            f"{listing.what} has {counted(len(unseen), 'class', 'classes')} with test samples "
+            f"{what} has {counted(len(unseen), 'class', 'classes')} with test samples "
             f"and no training samples: {enumerated(unseen)}; add training samples or remove them"
         )
     untested = sorted(classes["train"] - classes["test"])

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from edgetl.data.arrays import read_arrays
 from edgetl.data.dataset import Dataset
 from edgetl.data.folder import read_folder
-from edgetl.data.listing import Listing, remapped, to_dataset
+from edgetl.data.listing import Listing, refuse_unfit, remapped, to_dataset
 from edgetl.data.table import SUFFIXES, Columns, read_table
 from edgetl.errors import DataError
 
@@ -53,12 +53,16 @@ def load_dataset(
     Raises:
         DataError: There is nothing at the path, no sample in it, a table with gaps; a class is not
             among `labels`; or, without `labels`, there is one class only, or one that has test
-            samples and no training samples.
+            samples and no training samples, or in a `Dataset` one that has no samples; or an array
+            has no pixels.
         TypeError: `data` is none of these.
         ValueError: Images and labels of a pair do not fit.
     """
     if isinstance(data, Dataset):
-        return data if labels is None else remapped(data, labels)
+        if labels is not None:
+            return remapped(data, labels)
+        refuse_unfit(data)
+        return data
     return to_dataset(_listing(data, Columns(path_column, label_column, split_column)), labels)
 
 

@@ -137,7 +137,9 @@ def _positions(path: Path, header: Sequence[str], columns: Columns) -> list[int]
     problem = "twice" if missing[0] in header else "not"
     raise DataError(
         f"column {missing[0]!r} is {problem} in {path}, which has: "
-        f"{enumerated(list(header), limit=20) or 'nothing'}{hint}. The columns to read can be named"
+        f"{enumerated(list(header), limit=20) or 'nothing'}{hint}. "
+        "Say which columns to read: "
+        "`edgetl.load_dataset(path, path_column=..., label_column=...)`"
     )
 
 

@@ -1,5 +1,6 @@
 """Datasets, samples in memory, splits, and duplicates between parts."""
 
+import dataclasses
 import hashlib
 from collections import Counter
 from pathlib import Path
@@ -70,6 +71,13 @@ def test_every_form_of_image():
         (np.zeros((2, 4, 4), np.uint8), [True, False], TypeError, "label 0 is True"),
         (np.zeros((2, 4, 4), np.uint8), ["a", " "], DataError, "label 1 is empty"),
         (np.zeros((2, 4, 4), np.uint8), ["a", "a"], DataError, "one class only"),
+        (
+            [np.ones((4, 4, 3), np.uint8), np.zeros((0, 5, 3), np.uint8)],
+            ["a", "b"],
+            DataError,
+            r"image 1 has shape \(0, 5, 3\), so no pixels",
+        ),
+        ([np.zeros((5, 0), np.uint8)] * 2, [0, 1], DataError, "image 0 has shape .*no pixels"),
         ([], [], DataError, "holds no samples"),
         ("folder", "labels", TypeError, "expected a sequence or an array, got str"),
     ],
@@ -102,6 +110,25 @@ def test_a_dataset_passes_through_and_can_be_renumbered():
         load_dataset(dataset, labels=["a", "x"])
     # A class without samples need not be known.
     assert load_dataset(dataset.subset([0, 1]), labels=["a"]).targets.tolist() == [0, 0]
+
+
+def test_a_dataset_is_checked_as_a_folder_is():
+    dataset = listed({"a": 2, "b": 2, "c": 1})
+    train_only = dataclasses.replace(dataset, parts=("train", "test", "train", "train", "train"))
+    assert load_dataset(train_only) is train_only
+    test_only = dataclasses.replace(dataset, parts=("train", "test", "test", "test", "train"))
+    unfit = {
+        r"1 class without samples: 'c'; add samples, or name the other": dataset.subset(range(4)),
+        r"one class only, 'a' with 2 samples": dataset.subset([0, 1]),
+        r"1 class with test samples and no training samples: 'b'": test_only,
+        r"no samples": dataset.subset([]),
+    }
+    for message, data in unfit.items():
+        with pytest.raises(DataError, match=f"the dataset .*{message}"):
+            load_dataset(data)
+        assert len(load_dataset(data, labels=["a", "b", "c"])) == len(data)
+    left = load_dataset(dataset.subset(range(4)), labels=["a", "b"])
+    assert load_dataset(left) is left
 
 
 @pytest.mark.parametrize(

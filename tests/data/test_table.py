@@ -62,7 +62,9 @@ def test_real_table_of_sounds(assets, tmp_path):
 
 
 def test_a_real_table_without_paths_names_its_columns(assets):
-    with pytest.raises(DataError, match=r"column 'path' is not in .*which has: 'text', 'label'"):
+    advice = r"`edgetl\.load_dataset\(path, path_column=\.\.\., label_column=\.\.\.\)`"
+    message = rf"column 'path' is not in .*which has: 'text', 'label'.*{advice}"
+    with pytest.raises(DataError, match=message):
         load_dataset(assets / "data" / "snips_intents" / "train.csv")
 
 
