@@ -304,6 +304,7 @@ def test_an_onnx_file_is_a_backbone(flowers, photos, weights, tmp_path, capsys):
 
 def test_the_output_is_checked_before_the_work(photos, tmp_path):
     (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "letter.txt").touch()
     with pytest.raises(FileExistsError, match="not a bundle"):
         edgetl.adapt(photos, backbone="no such network", output=tmp_path / "precious")
 
