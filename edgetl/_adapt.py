@@ -270,7 +270,7 @@ def _probe(train: Dataset, preprocess: Preprocess) -> NDArray[np.float32]:
     for name, source in zip(train.names, train.sources, strict=True):
         try:
             images.append(preprocess.apply(read_image(source, preprocess=preprocess)))
-        except DataError as error:
+        except (DataError, ValueError) as error:  # the latter for an array without pixels
             reasons.append(f"{name}: {error}")  # all are named later, unless these were all
         if len(images) == _PROBE:
             break
