@@ -72,6 +72,8 @@ class Head(ABC):
     def fit_set(self, data: TrainingSet, classes: NDArray[Any], *, calibrate: bool = True) -> Self:
         """Fit to a checked training set, in whichever array library it is.
 
+        If it fails, the head stays what it was: unfitted, or as fitted before.
+
         Args:
             data: The samples.
             classes: (classes,) labels, sorted.
@@ -84,10 +86,16 @@ class Head(ABC):
             raise ValueError(
                 f"need at least 2 classes to fit a head, got 1 class: {classes.tolist()}"
             )
-        self.classes_ = classes
-        self.n_features_in_ = data.dim
-        self.temperature_ = 1.0
-        self._fit(data, calibrate=calibrate)
+        before = dict(vars(self))
+        try:
+            self.classes_ = classes
+            self.n_features_in_ = data.dim
+            self.temperature_ = 1.0
+            self._fit(data, calibrate=calibrate)
+        except BaseException:  # an interrupt too must not leave half a fit
+            vars(self).clear()
+            vars(self).update(before)
+            raise
         return self
 
     @abstractmethod

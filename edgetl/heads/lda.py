@@ -54,7 +54,8 @@ class LdaHead(LinearHead):
         self.shrinkage = shrinkage
 
     def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:
-        amounts = None if self.shrinkage == "ledoit-wolf" else _checked(self.shrinkage)
+        estimated = isinstance(self.shrinkage, str) and self.shrinkage == "ledoit-wolf"
+        amounts = None if estimated else _checked(self.shrinkage)
         self.accuracies_: NDArray[np.float64] | None = None
         if amounts is not None and len(amounts) == 1 and not calibrate:
             self.shrinkage_ = amounts[0]

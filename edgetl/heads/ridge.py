@@ -141,7 +141,9 @@ class RidgePath:
         shrunk = 1 / (self.axes.eigenvalues[:, None] + np.asarray(alphas))
         leverages = self.ops.to_numpy((block * block) @ self.ops.asarray(shrunk, self.axes.dtype))
         leverages = leverages + self.targets.shares[rows, None]
-        maps = (self.moments[:, None] * shrunk[:, :, None]).reshape(len(shrunk), -1)
+        # The width is spelled out: features that are all alike have no axis to infer it from.
+        width = len(alphas) * len(self.targets.mean)
+        maps = (self.moments[:, None] * shrunk[:, :, None]).reshape(len(shrunk), width)
         fitted = self.ops.to_numpy(block @ self.ops.asarray(maps, self.axes.dtype))
         fitted = fitted.reshape(len(targets), len(alphas), -1)
         for place in range(len(alphas)):

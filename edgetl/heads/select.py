@@ -35,6 +35,9 @@ HEADS: dict[str, type[Head]] = {
 }
 """Every kind of head by its name; also the order in which equally good ones are preferred."""
 
+MAX_STORED = 8 << 20
+"""Bytes of features beyond which ``"auto"`` leaves out `KnnHead`, which ships all it was given."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -87,6 +90,10 @@ def select_head(
     in training only. Where that holds for every class, nothing can be compared: ``"auto"`` takes
     class means (`PrototypeHead`), which have nothing to tune, and the temperature stays 1.
 
+    A `KnnHead` is as large as its training features; the others are as a few rows of them. Where
+    these features take more than `MAX_STORED` (8 MiB) as float32, ``"auto"`` does without it, and
+    the reason says so. ``"knn"`` takes it whatever its size.
+
     Args:
         X: (n, dim) features of the training part.
         y: (n,) labels, at least two different ones.
@@ -113,7 +120,8 @@ def select_for(
     """`select_head` for a checked training set, in whichever array library it is."""
     folds = stratified_folds(data.codes, seed=seed)
     comparable = bool(folds.max() >= 0)
-    heads = _candidates(head, seed, comparable)
+    size = 4 * len(data) * data.dim
+    heads = _candidates(head, seed, comparable=comparable, small=size <= MAX_STORED)
     held: list[HeldOut | None] = []
     seconds: list[float] = []
     for candidate in heads:
@@ -142,7 +150,7 @@ def select_for(
                 zip(heads, held, seconds, strict=True)
             )
         ),
-        reason=_reason(head, comparable),
+        reason=_reason(head, comparable, size),
         n_held_out=int((folds >= 0).sum()),
     )
 
@@ -158,7 +166,7 @@ def load_head(kind: str, arrays: Mapping[str, NDArray[Any]]) -> Head:
     return HEADS[kind].from_arrays(arrays)
 
 
-def _candidates(head: str | Head, seed: int, comparable: bool) -> list[Head]:
+def _candidates(head: str | Head, seed: int, *, comparable: bool, small: bool) -> list[Head]:
     if isinstance(head, Head):
         return [type(head)(**head.get_params())]
     if not isinstance(head, str):
@@ -167,7 +175,9 @@ def _candidates(head: str | Head, seed: int, comparable: bool) -> list[Head]:
         raise ValueError(f'head must be "auto" or one of {sorted(HEADS)}, got {head!r}')
     if head == "auto" and not comparable:
         return [PrototypeHead()]
-    kinds = list(HEADS) if head == "auto" else [head]
+    kinds = [head]
+    if head == "auto":
+        kinds = [kind for kind in HEADS if small or kind != KnnHead.kind]
     return [
         SoftmaxHead(random_state=seed) if kind == SoftmaxHead.kind else HEADS[kind]()
         for kind in kinds
@@ -181,12 +191,18 @@ def _judge(head: Head, data: TrainingSet, folds: NDArray[np.int64]) -> HeldOut:
     return held_out(head.fixed(), data, folds)
 
 
-def _reason(head: str | Head, comparable: bool) -> str:
-    if head != "auto":
+def _reason(head: str | Head, comparable: bool, size: int) -> str:
+    if isinstance(head, Head) or head != "auto":
         return "given by the caller"
     if not comparable:
         return "every class has one sample: nothing can be held out, so class means are used"
-    return (
+    reason = (
         "lowest held-out log loss among the heads within one standard error of the best "
         "held-out accuracy (5 stratified folds of the training part)"
+    )
+    if size <= MAX_STORED:
+        return reason
+    return (
+        f"{reason}; without knn, which would store {size / 2**20:.1f} MiB of features, more than "
+        f"{MAX_STORED / 2**20:g}"
     )

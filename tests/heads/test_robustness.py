@@ -48,11 +48,15 @@ def test_constant_and_repeated_features(kind, shape):
     assert head.score(odd, y) >= plain.score(X, y) - 0.05
 
 
-@EVERY
-def test_features_without_any_information(kind):
-    X, y = np.ones((12, 4), dtype=np.float32), np.arange(12) % 3
-    head = HEADS[kind]().fit(X, y)
-    np.testing.assert_allclose(head.predict_proba(X), 1 / 3, atol=0.05)
+@pytest.mark.parametrize("kind", [*sorted(HEADS), "auto"])
+@pytest.mark.parametrize("size", [(12, 4), (6, 40)], ids=["tall", "wide"])
+def test_features_without_any_information(kind, size):
+    X, y = np.ones(size, dtype=np.float32), np.arange(size[0]) % 3
+    heads = [select_head(X, y, head=kind).head]
+    if kind in HEADS:
+        heads.append(HEADS[kind]().fit(X, y))
+    for head in heads:
+        np.testing.assert_allclose(head.predict_proba(X), 1 / 3, atol=0.05)
 
 
 @EVERY
@@ -157,6 +161,47 @@ def test_wrong_width_one_class_and_unfitted(kind, shape):
 def test_impossible_arguments(head, shape):
     with pytest.raises(ValueError):
         head.fit(*shape)
+
+
+BROKEN = {
+    "softmax": {"C": 0.0},
+    "ridge": {"alphas": -1.0},
+    "lda": {"shrinkage": 2.0},
+    "prototype": {"scale": 0.0},
+    "knn": {"n_neighbors": 0},
+}
+
+
+@EVERY
+def test_a_failed_fit_leaves_the_head_as_it_was(kind, shape, make):
+    X, y = shape
+    head = HEADS[kind](**BROKEN[kind])
+    with pytest.raises(ValueError):
+        head.fit(X, y)
+    assert not hasattr(head, "classes_")
+    with pytest.raises(ValueError, match="not fitted"):
+        head.predict(X)
+
+    head = HEADS[kind]().fit(X, y)
+    before, learned = head.predict_proba(X), head.arrays()
+    head.set_params(**BROKEN[kind])
+    with pytest.raises(ValueError):
+        head.fit(*make(50, 7, 5))
+    head.set_params(**HEADS[kind]().get_params())
+    assert head.n_features_in_ == X.shape[1]
+    np.testing.assert_array_equal(head.predict_proba(X), before)
+    for name, array in head.arrays().items():
+        np.testing.assert_array_equal(array, learned[name])
+
+
+@pytest.mark.parametrize(
+    ("make_head", "values"),
+    [(SoftmaxHead, [0.1, 1.0]), (RidgeHead, [1.0, 9.0]), (LdaHead, [0.1, 0.2])],
+)
+def test_strengths_may_be_an_array(make_head, values, shape):
+    X, y = shape
+    listed, array = make_head(values).fit(X, y), make_head(np.array(values)).fit(X, y)
+    np.testing.assert_array_equal(listed.predict_proba(X), array.predict_proba(X))
 
 
 @pytest.mark.parametrize("weights", [[1.0], [-1.0] * 90, [0.0] * 90, [np.nan] * 90])

@@ -82,6 +82,20 @@ def test_one_sample_of_each_class_leaves_class_means(make):
     assert selection.head.score(X, y) == 1.0
 
 
+def test_auto_ships_no_neighbours_that_take_megabytes(make, monkeypatch):
+    X, y = make(60, 20, 3, apart=4.0)
+    monkeypatch.setattr("edgetl.heads.select.MAX_STORED", 4 * 60 * 20)
+    selection = select_head(X, y)
+    assert [candidate.kind for candidate in selection.candidates] == list(HEADS)
+    assert "knn" not in selection.reason
+    monkeypatch.setattr("edgetl.heads.select.MAX_STORED", 4 * 60 * 20 - 1)
+    selection = select_head(X, y)
+    kinds = [candidate.kind for candidate in selection.candidates]
+    assert kinds == [kind for kind in HEADS if kind != "knn"]
+    assert "without knn, which would store 0.0 MiB" in selection.reason
+    assert select_head(X, y, head="knn").head.kind == "knn"
+
+
 def test_unusable_requests(shape):
     X, y = shape
     with pytest.raises(ValueError, match='"auto" or one of'):
