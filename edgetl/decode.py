@@ -4,9 +4,11 @@ JPEG files go through libjpeg-turbo (simplejpeg), which gives the same pixels as
 time; everything else, and any JPEG out of the ordinary, goes through Pillow and its
 ``convert("RGB")``. The EXIF orientation is applied. Pillow is imported only when a file needs it.
 
-Where Pillow's own conversion would lose the picture, this module decides: 16-bit greyscale keeps
-its high byte (as Pillow does for 16-bit colour) rather than being clipped to white, and
-floating-point or wider pixels are refused. It knows nothing about data sets or networks.
+Where Pillow's own conversion would lose the picture, this module decides. 16-bit greyscale keeps
+its high byte (as Pillow does for 16-bit colour) rather than being clipped to white, however dark it
+is. Greyscale in 32-bit integers doesn't say its range: values up to 255 stay as they are, larger
+ones up to 65535 count as 16-bit, and anything else is refused, as are floating-point pixels. It
+knows nothing about data sets or networks.
 """
 
 from __future__ import annotations
@@ -48,8 +50,16 @@ MAX_SIDE = 1 << 20
 SCALED_MARGIN = 2
 """``decode="scaled"`` keeps the shorter side at no less than this multiple of ``resize``."""
 
+_FORMATS = (
+    *("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "QOI"),
+    *("ICO", "PCX", "SGI", "TGA"),  # TGA has no signature, and so comes last
+)
+"""What is asked of Pillow. It knows more, among them EPS, for which it starts Ghostscript."""
+
 _ORIENTATION = 0x0112
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Stuffing, TEM, RST0 to RST7, SOI and EOI: nothing tells their length, for they have none.
+_BARE = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 # The filters of `warnings` belong to the whole process: only one thread may swap them at a time.
 _quiet_lock = threading.Lock()
@@ -150,6 +160,8 @@ def _scan_jpeg(data: bytes) -> _JpegHeader | None:
     """
     frame = exif = xmp = b""
     for marker, body in _segments(data):
+        if marker in _BARE:  # what follows is no length, whatever it looks like
+            return None
         if marker in _FRAMES:
             if marker not in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
                 return None
@@ -218,16 +230,17 @@ def _decode_jpeg(
         shorter = min(header.height, header.width)
         needed = SCALED_MARGIN * preprocess.resize
         divisor = next((d for d in (8, 4, 2) if -(-shorter // d) >= needed), 1)
+    height, width = -(-header.height // divisor), -(-header.width // divisor)
     try:
+        # The size was checked, and the scale chosen, by what this module read: it has to be true.
+        if simplejpeg.decode_jpeg_header(data)[:2] != (header.height, header.width):
+            return None
         image: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data,
-            "RGB",
-            min_height=-(-header.height // divisor),
-            min_width=-(-header.width // divisor),
+            data, "RGB", min_height=height, min_width=width
         )
     except ValueError:
         return None
-    return image
+    return image if image.shape[:2] == (height, width) else None
 
 
 # ---- everything else ----------------------------------------------------------------------------
@@ -240,9 +253,12 @@ def _decode_pillow(data: bytes) -> NDArray[np.uint8]:
         with _quiet_lock, warnings.catch_warnings():
             # Size is checked here, and oddities of metadata are no reason to worry anyone.
             warnings.simplefilter("ignore")
-            image = Image.open(BytesIO(data))
+            Image.init()
+            # Pillow may have been built without some of them.
+            formats = [name for name in _FORMATS if name in Image.OPEN]
+            image = Image.open(BytesIO(data), formats=formats)
     except UnidentifiedImageError:
-        raise DataError("not an image, or its header is damaged") from None
+        raise DataError("not an image of a supported format, or its header is damaged") from None
     except Image.DecompressionBombError as error:
         raise DataError(f"too large: {error}") from None
     except Exception as error:  # whatever a parser trips over in a hostile file
@@ -268,14 +284,8 @@ def _from_pillow(image: PIL.Image.Image, kind: str) -> NDArray[np.uint8]:
 
 
 def _convert(image: PIL.Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I"):  # 16-bit greyscale, in the machine's or another byte order
-        values = np.asarray(image.convert("I"))
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high > 0xFFFF:
-            raise DataError(
-                f"32-bit greyscale with values from {low} to {high}; convert it to 8 or 16 bits"
-            )
-        grey = (values >> 8).astype(np.uint8)
+    if image.mode.startswith("I"):  # 16 bits in one byte order or the other ("I;16"), or 32 ("I")
+        grey = _narrow(np.asarray(image.convert("I")), known=_is_16_bit(image))
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode == "F":
         raise DataError("floating-point pixels; convert the image to 8 or 16 bits")
@@ -283,6 +293,21 @@ def _convert(image: PIL.Image.Image) -> NDArray[np.uint8]:
         image = image.copy()
         del image.info["transparency"]
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _is_16_bit(image: PIL.Image.Image) -> bool:
+    """Whether the values are known to go up to 65535; PNG and PPM files have no wider ones."""
+    return image.mode != "I" or image.format in ("PNG", "PPM")
+
+
+def _narrow(values: NDArray[np.int32], *, known: bool) -> NDArray[np.uint8]:
+    """Integers as 8-bit grey; `known` says that they are 16-bit ones, however small."""
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 0xFFFF:
+        raise DataError(
+            f"32-bit greyscale with values from {low} to {high}; convert it to 8 or 16 bits"
+        )
+    return (values >> 8 if known or high > 0xFF else values).astype(np.uint8)
 
 
 def _damage(kind: str, error: Exception) -> DataError:

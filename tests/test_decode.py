@@ -153,6 +153,31 @@ def test_16_bit_greyscale_keeps_the_high_byte_too(form):
     assert len(np.unique(actual)) > 200  # not clipped to white
 
 
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM"])
+def test_dark_16_bit_greyscale_keeps_the_high_byte_as_well(form):
+    values = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    if form == "PPM":
+        data = b"P5 16 16 65535\n" + values.astype(">u2").tobytes()
+    else:
+        data = encode(Image.fromarray(values), form)
+    assert not read_image(data, preprocess=FULL).any()
+
+
+@pytest.mark.parametrize("highest", [1, 17, 255])
+def test_32_bit_greyscale_of_8_bit_values_keeps_them(highest):
+    values = np.linspace(0, highest, 50 * 40).astype(np.int32).reshape(50, 40)
+    image = Image.fromarray(values)
+    assert image.mode == "I"
+    assert_as_pillow(encode(image, "TIFF"))
+    np.testing.assert_array_equal(read_image(image, preprocess=FULL)[..., 1], values)
+
+
+def test_32_bit_greyscale_of_16_bit_values_keeps_the_high_byte():
+    values = np.array([[0, 256, 255], [65_535, 1000, 4]], dtype=np.int32)
+    actual = read_image(encode(Image.fromarray(values), "TIFF"), preprocess=FULL)
+    np.testing.assert_array_equal(actual[..., 0], values >> 8)
+
+
 def test_wider_pixels_are_refused():
     wide = Image.fromarray(np.array([[0, 70_000], [5, 6]], dtype=np.int32))
     assert "values from 0 to 70000" in reason(encode(wide, "TIFF"))
@@ -247,6 +272,53 @@ def test_things_that_are_no_images():
     assert "not an image" in reason(b"%PDF-1.7 ...")
     assert "not an image" in reason(bytes(1000))
     assert "not an image" in reason(b"\xff\xd8\xff")
+
+
+def test_formats_that_run_programs_are_refused(monkeypatch):
+    def start(*_, **__):
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr("subprocess.check_call", start)
+    monkeypatch.setattr("subprocess.Popen", start)
+    page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    with Image.open(io.BytesIO(page)) as image:
+        assert image.format == "EPS"  # Pillow on its own would take it
+    assert "not an image of a supported format" in reason(page)
+
+
+def disguised(data, apparent, marker):
+    """A JPEG whose frame header hides behind a marker that has no length, given one.
+
+    Whoever believes the length skips the true header and finds one of the `apparent` size instead,
+    which to a decoder is the content of an APP6 segment.
+    """
+    at = data.index(b"\xff\xc0")
+    end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    frame = data[at:end]
+    width, height = apparent
+    false = frame[:5] + struct.pack(">HH", height, width) + frame[9:]
+    after = frame + b"\xff\xe6" + struct.pack(">H", 2 + len(false))
+    padding = 0xFFE5 - 4 - len(after)  # the next marker, APP5, is the false length
+    before = b"\xff\xe5" + struct.pack(">H", 2 + padding) + bytes(padding)
+    return data[:at] + bytes((0xFF, marker)) + before + after + false + data[end:]
+
+
+@pytest.mark.parametrize("marker", [0x01, 0xD0, 0xD7])
+@pytest.mark.parametrize("preprocess", [FULL, SCALED])
+def test_a_size_that_the_decoder_does_not_see_is_not_believed(marker, preprocess):
+    plain = encode(photo(1000, 800))
+    data = disguised(plain, (100, 80), marker)
+    try:
+        actual = read_image(data, preprocess=preprocess)
+    except DataError:
+        return  # Pillow accepts no such marker here
+    np.testing.assert_array_equal(actual, by_pillow(plain))
+
+
+def test_the_limit_of_pixels_holds_for_what_is_decoded(monkeypatch):
+    monkeypatch.setattr("edgetl.decode.MAX_PIXELS", 100_000)
+    for marker in (0x01, 0xD0):
+        assert reason(disguised(encode(photo(1000, 800)), (100, 80), marker))
 
 
 def test_files_that_cannot_be_read(tmp_path):
