@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,6 +47,7 @@ class Preprocess:
             features change slightly.
 
     Raises:
+        TypeError: A size is not an integer, or a mean or deviation not a number.
         ValueError: A value is out of range.
     """
 
@@ -58,13 +61,12 @@ class Preprocess:
     decode: Literal["full", "scaled"] = "full"
 
     def __post_init__(self) -> None:
+        for name in ("size", "resize"):
+            object.__setattr__(self, name, _integer(name, getattr(self, name)))
         for name in ("mean", "std"):
-            values = tuple(float(value) for value in getattr(self, name))
-            if len(values) != 3 or not all(np.isfinite(values)):
-                raise ValueError(f"{name} must be three finite numbers, got {values}")
-            object.__setattr__(self, name, values)
-        if min(self.std) <= 0:
-            raise ValueError(f"std must be positive, got {self.std}")
+            object.__setattr__(self, name, _three_numbers(name, getattr(self, name)))
+        if np.array(self.std, np.float32).min() <= 0:
+            raise ValueError(f"std must be positive, in float32 too, got {self.std}")
         if not 1 <= self.size <= self.resize <= 16384:
             raise ValueError(
                 f"need 1 <= size <= resize <= 16384, got size={self.size}, resize={self.resize}"
@@ -124,12 +126,41 @@ class Preprocess:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: A key is unknown or missing, or a value out of range.
+            ValueError: A key is unknown or missing, or a value of another type or out of range.
         """
         names = {field.name for field in dataclasses.fields(cls)}
         if set(values) != names:
             raise ValueError(
                 f"preprocess needs exactly the keys {sorted(names)}, got {sorted(values)}"
             )
-        values = dict(values, mean=tuple(values["mean"]), std=tuple(values["std"]))
-        return cls(**values)
+        try:
+            return cls(**values)
+        except TypeError as error:  # in a file it is the value that is wrong
+            raise ValueError(str(error)) from error
+
+
+def _integer(name: str, value: Any) -> int:
+    """A size as a plain int; numpy's integers are converted."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value}")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+
+
+def _three_numbers(name: str, values: Any) -> tuple[float, float, float]:
+    """One number per channel as plain floats; float32, in which they are used, must hold them."""
+    text = isinstance(values, (str, bytes))  # whose items would pass for digits
+    if text or not isinstance(values, Iterable):
+        raise TypeError(f"{name} must be three numbers, got {values!r}")
+    given = tuple(values)
+    if any(isinstance(value, (str, bytes, bool)) for value in given):
+        raise TypeError(f"{name} must be three numbers, got {values!r}")
+    numbers = [float(value) for value in given]
+    with np.errstate(over="ignore"):
+        finite = bool(np.isfinite(np.array(numbers, np.float32)).all())
+    if len(numbers) != 3 or not finite:
+        raise ValueError(f"{name} must be three finite numbers, in float32 too, got {values}")
+    red, green, blue = numbers
+    return red, green, blue

@@ -22,6 +22,9 @@ from edgetl.decode import read_image
         ({"mean": (0.5, 0.5)}, "mean must be three finite numbers"),
         ({"mean": (0.5, 0.5, float("nan"))}, "mean must be three finite numbers"),
         ({"std": (1.0, float("inf"), 1.0)}, "std must be three finite numbers"),
+        ({"mean": (0.5, 0.5, 1e39)}, "mean must be three finite numbers, in float32 too"),
+        ({"std": (1.0, 1.0, 1e39)}, "std must be three finite numbers, in float32 too"),
+        ({"std": (1.0, 1e-60, 1.0)}, "std must be positive, in float32 too"),
         ({"std": (1.0, 0.0, 1.0)}, "std must be positive"),
         ({"std": (1.0, -1.0, 1.0)}, "std must be positive"),
         ({"interpolation": "lanczos"}, "interpolation must be one of"),
@@ -33,6 +36,39 @@ from edgetl.decode import read_image
 def test_impossible_values_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         Preprocess(**values)
+
+
+@pytest.mark.parametrize("name", ["size", "resize"])
+@pytest.mark.parametrize("value", [224.5, 224.0, np.float64(224), True, "224", None])
+def test_sizes_are_integers(name, value):
+    with pytest.raises(TypeError, match=f"^{name} must be an integer, got"):
+        Preprocess(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["123", b"123", ("1", "2", "3"), (True, 0.5, 0.5)])
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_means_and_deviations_are_numbers(name, value):
+    with pytest.raises(TypeError, match=f"^{name} must be three numbers, got"):
+        Preprocess(**{name: value})
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    definition = Preprocess(
+        size=np.int64(192), resize=np.uint16(256), mean=np.full(3, 0.5, np.float32)
+    )
+    assert type(definition.size) is type(definition.resize) is int
+    assert definition == Preprocess(size=192, mean=(0.5, 0.5, 0.5))
+    assert definition.fingerprint == Preprocess(size=192, mean=(0.5, 0.5, 0.5)).fingerprint
+    assert json.loads(json.dumps(definition.to_json()))["size"] == 192
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size": 224.0}, {"resize": True}, {"mean": "123"}, {"std": ["1", "1", "1"]}, {"std": 3}],
+)
+def test_json_of_other_types_is_refused(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Preprocess.from_json({**Preprocess().to_json(), **change})
 
 
 def test_it_is_frozen_and_compares_by_value():
