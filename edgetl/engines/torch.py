@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,9 @@ class TorchNetwork(Protocol):
 class TorchEngine:
     """A backbone run by torch, channels last.
 
-    On a GPU, convolutions in ``"fp32"`` follow torch's own setting of TensorFloat-32.
+    On a GPU, ``"fp32"`` follows torch's own settings of TensorFloat-32 for convolutions and matrix
+    products. The fingerprint has them as they are when the engine is made: don't change them
+    between that and the last batch.
 
     Args:
         backbone: A backbone that has a torch module.
@@ -71,7 +73,7 @@ class TorchEngine:
             engine="torch",
             version=str(version),
             device=self._device.type,
-            precision=self.target.precision,
+            precision=_precision(self.target.precision, self._device),
             graph=backbone.fingerprint,
         )
         self._lock = threading.Lock()
@@ -105,6 +107,19 @@ class TorchEngine:
                 module = copy.deepcopy(self._backbone.module).eval()
                 self._module = module.to(self._device).to(memory_format=torch.channels_last)
             return self._module
+
+
+def _precision(name: str, device: torch.device) -> str:
+    """What decides the rounding: the target's precision and, on a GPU, torch's own settings."""
+    import torch
+
+    if device.type != "cuda":
+        return name
+    # Unlike the older allow_tf32, these can be read whichever way they were set.
+    cudnn: Any = torch.backends.cudnn
+    convolutions = cudnn.conv.fp32_precision
+    products = torch.backends.cuda.matmul.fp32_precision
+    return f"{name}, convolutions {convolutions}, products {products}"
 
 
 def _find_device(name: str) -> torch.device:

@@ -58,6 +58,45 @@ def test_bfloat16_is_close_but_not_the_same(backbone, batch, expected):
     assert engine.fingerprint != TorchEngine(backbone).fingerprint
 
 
+def settings():
+    return (
+        torch.backends.cudnn.conv.fp32_precision,
+        torch.backends.cudnn.rnn.fp32_precision,
+        torch.backends.cuda.matmul.fp32_precision,
+    )
+
+
+@pytest.fixture
+def tensor_float():
+    """A function that allows or forbids TensorFloat-32; everything is put back afterwards."""
+    before, products = settings(), torch.get_float32_matmul_precision()
+
+    def allow(*, convolutions, precision):
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(precision)
+
+    yield allow
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.conv.fp32_precision = before[0]
+    torch.backends.cudnn.rnn.fp32_precision = before[1]
+    torch.backends.cuda.matmul.fp32_precision = before[2]
+    assert settings() == before
+
+
+def test_tensor_float_is_part_of_a_gpus_fingerprint(backbone, monkeypatch, tensor_float):
+    # Fingerprints need no GPU: nothing is moved to the device before the first batch.
+    monkeypatch.setattr("edgetl.engines.torch._find_device", torch.device)
+    found = {"cuda": set(), "cpu": set()}
+    for convolutions, precision in ((True, "highest"), (False, "highest"), (False, "high")):
+        tensor_float(convolutions=convolutions, precision=precision)
+        for device, fingerprints in found.items():
+            fingerprints.add(TorchEngine(backbone, target=Torch(device=device)).fingerprint)
+    assert len(found["cuda"]) == 3
+    assert len(found["cpu"]) == 1
+    tensor_float(convolutions=True, precision="highest")
+    assert TorchEngine(backbone, target=Torch(device="cuda")).fingerprint in found["cuda"]
+
+
 def test_a_read_only_batch(backbone, batch, expected):
     batch.flags.writeable = False
     np.testing.assert_allclose(TorchEngine(backbone)(batch), expected, atol=1e-6)
