@@ -10,29 +10,35 @@ from edgetl.preprocess import Preprocess
 
 
 def load_backbone(
-    name: str, weights: str | Path | None = None, *, preprocess: Preprocess | None = None
+    name: str | Path, weights: str | Path | None = None, *, preprocess: Preprocess | None = None
 ) -> Backbone:
     """Load a pretrained network as a backbone.
 
     Args:
         name: ``"mobilenetv2_100"`` or ``"resnet50.a1_in1k"`` (timm), ``"torchvision/resnet50"`` or
             ``"torchvision/resnet50.IMAGENET1K_V1"``, or the path of an ONNX file, which must end in
-            ``.onnx``.
+            ``.onnx``; a ``~`` at its beginning is the home folder. A `Path` is always a file.
         weights: A local .safetensors or torch state-dict file; if None, the pretrained weights of
             the name's origin: from its cache on this machine, or downloaded. None for an ONNX file.
         preprocess: How images become the input; if None, as the pretrained weights want it.
 
     Raises:
         MissingDependencyError: timm, torchvision or onnx is not installed.
+        TypeError: `name` is neither a string nor a path.
         ValueError: No network has this name, or it can't take what `preprocess` gives.
         WeightsError: The weights can't be had, are damaged, or don't fit the network.
     """
+    if not isinstance(name, (str, Path)):
+        raise TypeError(f"a backbone is a name or a path, got {type(name).__name__}")
+    if isinstance(name, Path) and name.suffix.lower() != ".onnx":
+        raise ValueError(f"a backbone's path must end in .onnx, got {name}; names are strings")
+    name = str(name)
     if name.lower().endswith(".onnx"):
         if weights is not None:
             raise ValueError(f"{name} has its weights inside; weights={str(weights)!r} has no use")
         from edgetl.backbones.onnx_file import load_onnx_file
 
-        return load_onnx_file(Path(name), preprocess=preprocess)
+        return load_onnx_file(Path(name).expanduser(), preprocess=preprocess)
     require("torch", extra="train")
     path = None if weights is None else Path(weights).expanduser()
     if name.startswith("torchvision/"):

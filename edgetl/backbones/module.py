@@ -16,13 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from edgetl._extras import require
+from edgetl.backbones.onnx_ends import MAX_BYTES
 from edgetl.errors import WeightsError
 from edgetl.preprocess import Preprocess
 
 OPSET = 18
 """The ONNX operator set of exported graphs: ONNX Runtime since 1.14, TensorRT since 8.6."""
-
-_MAX_BYTES = 2**31 - 2**24  # a protobuf message, and so an ONNX file, ends at 2 GiB
 
 
 class ModuleBackbone:
@@ -30,7 +29,9 @@ class ModuleBackbone:
 
     Args:
         name: The name it was loaded by.
-        architecture: What the fingerprint knows the code by, such as ``"timm/mobilenetv2_100"``.
+        architecture: What the fingerprint knows the code by: the package, its version and the
+            network, such as ``"timm 1.0.20/mobilenetv2_100"``. Weights alone don't tell an
+            activation or a padding, which a new version may change.
         module: The network without its classifier; put into evaluation mode and frozen.
         preprocess: How images become its input.
 
@@ -76,7 +77,7 @@ class ModuleBackbone:
         """
         require("onnxscript", extra="train")
         size = sum(tensor.nbytes for tensor in self.module.state_dict().values())
-        if size > _MAX_BYTES:
+        if size > MAX_BYTES:
             raise WeightsError(
                 f"{self.name} has {size / 2**30:.1f} GiB of weights, and one ONNX file holds less "
                 "than 2 GiB; use a smaller backbone"

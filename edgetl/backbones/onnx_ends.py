@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 from edgetl._extras import require
 
+MAX_BYTES = 2**31 - 2**24
+"""The largest graph: a protobuf message, and so an ONNX file, ends at 2 GiB."""
+
 
 def shape_of(value: Any) -> tuple[int | None, ...]:
     """The shape of an input or output; None where a length is free."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgetl._extras import require
 from edgetl.backbones.onnx_ends import (
+    MAX_BYTES,
     add_pooling,
     free_batch,
     name_ends,
@@ -25,8 +26,6 @@ from edgetl.backbones.onnx_ends import (
 )
 from edgetl.errors import WeightsError
 from edgetl.preprocess import Preprocess
-
-_MAX_BYTES = 2**31 - 2**24  # a protobuf message ends at 2 GiB
 
 
 def load_onnx_file(path: Path, *, preprocess: Preprocess | None = None) -> OnnxFileBackbone:
@@ -137,7 +136,7 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         raise WeightsError(f"the ONNX file {path} does not exist")
     beside = sum(item.stat().st_size for item in path.parent.glob(f"{path.name}*"))
-    if beside > _MAX_BYTES:
+    if beside > MAX_BYTES:
         raise WeightsError(
             f"{path} and its external data take {beside / 2**30:.1f} GiB; less than 2 is supported"
         )

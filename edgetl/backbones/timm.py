@@ -18,12 +18,9 @@ import torch
 from edgetl._extras import require
 from edgetl.backbones.hub import fetch_from_hub, fetch_from_url
 from edgetl.backbones.module import ModuleBackbone
-from edgetl.backbones.weights import fit_weights, read_weights
+from edgetl.backbones.weights import AUXILIARY, fit_weights, read_weights
 from edgetl.errors import WeightsError
 from edgetl.preprocess import Preprocess
-
-# Heads that only training uses, by the beginnings of their names.
-_AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 
 
 def load_timm(
@@ -54,7 +51,10 @@ def load_timm(
         convert=getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None),
     )
     return ModuleBackbone(
-        name, architecture=f"timm/{architecture}", module=module, preprocess=preprocess or own
+        name,
+        architecture=f"timm {timm.__version__}/{architecture}",
+        module=module,
+        preprocess=preprocess or own,
     )
 
 
@@ -114,4 +114,4 @@ def _classifier_names(timm: Any, architecture: str, config: dict[str, Any]) -> s
     classifiers = config.get("classifier") or ()
     starts = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
     full: torch.nn.Module = timm.create_model(architecture, pretrained=False)
-    return {*_AUXILIARY, *(f"{start}." for start in starts), *full.state_dict()}
+    return {*AUXILIARY, *(f"{start}." for start in starts), *full.state_dict()}

@@ -25,12 +25,10 @@ import torch
 from edgetl._extras import require
 from edgetl.backbones.hub import fetch_from_url
 from edgetl.backbones.module import ModuleBackbone
-from edgetl.backbones.weights import StateDict, fit_weights, read_weights
+from edgetl.backbones.weights import AUXILIARY, StateDict, fit_weights, read_weights
 from edgetl.preprocess import Preprocess
 
 _CLASSES = 1000
-# Heads that only training uses, by the beginnings of their names.
-_AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 
 
 def load_torchvision(
@@ -48,6 +46,7 @@ def load_torchvision(
         preprocess: How images become the input; if None, as the pretrained weights want it.
     """
     models = require("torchvision.models", extra="train")
+    version = require("torchvision", extra="train").__version__
     architecture, _, tag = name.partition(".")
     recipe = _find_recipe(models, architecture, tag)
     shown = f"torchvision/{name}"
@@ -62,12 +61,12 @@ def load_torchvision(
         module,
         read_weights(path),
         what=f"{path} does not fit {shown}",
-        spare=lambda: {f"{classifier}.", *_AUXILIARY},
+        spare=lambda: {f"{classifier}.", *AUXILIARY},
         convert=rename_old,
     )
     return ModuleBackbone(
         shown,
-        architecture=f"torchvision/{architecture}",
+        architecture=f"torchvision {version}/{architecture}",
         module=module,
         preprocess=preprocess or own,
     )

@@ -1,7 +1,7 @@
 """Weights: from a local file into a module, or a clear refusal.
 
 It knows file formats and the names of tensors; it knows nothing about where files come from
-(see `edgetl.backbones.hub`), and nothing about any architecture.
+(see `edgetl.backbones.hub`), and of architectures only how both origins name what they may drop.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from edgetl._extras import require
 from edgetl.errors import WeightsError
 
 StateDict: TypeAlias = dict[str, torch.Tensor]
+
+AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
+"""Heads that only training uses, by the beginnings of their names."""
 
 # Checkpoints of training runs nest the tensors; the averaged weights are the ones meant for use.
 _NESTS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")

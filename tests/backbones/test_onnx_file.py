@@ -1,6 +1,7 @@
 """Backbones from ONNX files: which output, which batch size, which refusals."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -212,7 +213,22 @@ def test_damaged_files(tmp_path, damage):
         load_backbone(str(path), preprocess=SMALL)
 
 
+def test_a_path_is_as_good_as_its_name(tmp_path, monkeypatch):
+    path = make(tmp_path / "net.onnx")
+    named = load_backbone(str(path), preprocess=SMALL)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for given in (path, "~/net.onnx", Path("~/net.onnx")):
+        backbone = load_backbone(given, preprocess=SMALL)
+        assert backbone.name == named.name == str(path)
+        assert backbone.fingerprint == named.fingerprint
+
+
 def test_wrong_arguments(tmp_path):
+    with pytest.raises(ValueError, match=r"path must end in \.onnx, got .*resnet50"):
+        load_backbone(Path("torchvision/resnet50"))
+    with pytest.raises(TypeError, match="a name or a path, got int"):
+        load_backbone(50)
     with pytest.raises(WeightsError, match="does not exist"):
         load_backbone(str(tmp_path / "none.onnx"), preprocess=SMALL)
     with pytest.raises(ValueError, match="has its weights inside"):

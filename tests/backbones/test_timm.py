@@ -110,6 +110,17 @@ def test_fingerprint_follows_weights_and_preprocessing(tmp_path):
     assert fingerprint() != original
 
 
+def test_another_version_of_the_code_is_another_backbone(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    save_file(
+        timm.create_model("resnet10t", num_classes=0).state_dict(), tmp_path / "w.safetensors"
+    )
+    first = load_backbone("resnet10t", tmp_path / "w.safetensors")
+    monkeypatch.setattr(timm, "__version__", "99.0")
+    second = load_backbone("resnet10t", tmp_path / "w.safetensors")
+    assert first.fingerprint != second.fingerprint
+
+
 def test_weights_of_another_network(assets):
     with pytest.raises(WeightsError, match=r"does not fit resnet10t: \d+ tensors are missing"):
         load_backbone("resnet10t", assets / "weights" / "mobilenetv2_100.safetensors")

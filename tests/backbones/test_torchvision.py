@@ -140,6 +140,14 @@ def test_files_with_names_of_older_releases(name, changes):
     assert rename_old(current, torch.nn.Identity()).keys() == current.keys()
 
 
+def test_another_version_of_the_code_is_another_backbone(save_weights, monkeypatch):
+    torch.manual_seed(0)
+    path = save_weights(models.squeezenet1_1())
+    first = load_backbone("torchvision/squeezenet1_1", path)
+    monkeypatch.setattr("torchvision.__version__", "99.0")
+    assert load_backbone("torchvision/squeezenet1_1", path).fingerprint != first.fingerprint
+
+
 def test_weights_of_another_network(assets):
     with pytest.raises(WeightsError, match=r"does not fit torchvision/resnet18: \d+ tensors are m"):
         load_backbone("torchvision/resnet18", assets / "weights" / "squeezenet1_1.safetensors")
