@@ -74,7 +74,7 @@ class AdaptOptions:
 def adapt(
     data: Any,
     *,
-    backbone: str,
+    backbone: str | Path,
     weights: str | Path | None = None,
     head: str | Head = "auto",
     target: Target | None = None,

@@ -70,6 +70,8 @@ def check_batch(batch: NDArray[np.float32], shape: tuple[int | None, ...]) -> ND
         TypeError: The batch is not a float32 array.
         ValueError: Its shape does not fit.
     """
+    if type(batch) is np.ndarray and batch.dtype == np.float32 and batch.shape[1:] == shape:
+        return np.ascontiguousarray(batch)
     if not isinstance(batch, np.ndarray) or batch.dtype != np.float32:
         found = batch.dtype if isinstance(batch, np.ndarray) else type(batch).__name__
         raise TypeError(f"a batch must be a float32 array, got {found}")
