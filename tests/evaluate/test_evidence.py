@@ -144,12 +144,12 @@ VALUES = evidence().to_json()
 
 
 def test_all_are_counted_and_the_first_are_kept():
-    names = tuple((f"{i}.jpg", "empty file") for i in range(120))
+    names = tuple((f"{i}.jpg", "empty file") for i in range(1500))
     run = dataclasses.replace(RUN, skipped=names, duplicates=())
-    assert (run.n_skipped, run.skipped) == (120, names[:50])
+    assert (run.n_skipped, run.skipped) == (1500, names[:1000])
     assert RunRecord(**{**run.__dict__}) == run
-    assert "120: 0.jpg (empty file), " in str(evidence(run=run))
-    assert ", and 115 more" in str(evidence(run=run))
+    assert "1500: 0.jpg (empty file), " in str(evidence(run=run))
+    assert ", and 1495 more" in str(evidence(run=run))
 
 
 def test_the_table_has_what_one_decides_by():
