@@ -116,7 +116,8 @@ def adapt(
         preprocess = dataclasses.replace(preprocess, decode=options.decode)
     probe = _probe(train, preprocess)
     graph = feature_graph(network, probe=probe, cache_dir=cache_dir())
-    engine = _extraction_engine(target, graph, network, probe)
+    reference = OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
+    engine = _extraction_engine(target, graph, network, probe, reference)
 
     about = f"{network.name}, {target}"
     extraction = _extract([train, test], engine, preprocess, options, about=about)
@@ -156,7 +157,7 @@ def adapt(
         ),
     )
     checks = Checks(
-        probe_features=_reference(graph)(probe_batch(preprocess.shape)),
+        probe_features=reference(probe_batch(preprocess.shape)),
         train_digests=np.sort(short_digests(fitted.digests)),
     )
     bundle = Bundle(manifest, shipped, graph.path, checks=checks)
@@ -281,12 +282,15 @@ def _probe(train: Dataset, preprocess: Preprocess) -> NDArray[np.float32]:
 
 
 def _extraction_engine(
-    target: Target, graph: FeatureGraph, network: Backbone, probe: NDArray[np.float32]
+    target: Target,
+    graph: FeatureGraph,
+    network: Backbone,
+    probe: NDArray[np.float32],
+    reference: OrtEngine,
 ) -> Engine:
     """The engine for a target, proved equal to what the bundle will run."""
-    shipped = _reference(graph)
     if target == OnnxRuntime():
-        return shipped
+        return reference
     if isinstance(target, Torch):
         from edgetl.engines.torch import TorchEngine
 
@@ -296,13 +300,8 @@ def _extraction_engine(
         engine = open_engine(target, graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
     half = isinstance(target, Torch) and target.precision == "bf16"
     least = _BF16_COSINE if half else _FP32_COSINE
-    check_parity(engine, probe, shipped(probe), min_cosine=least, what=f"{target}")
+    check_parity(engine, probe, reference(probe), min_cosine=least, what=f"{target}")
     return engine
-
-
-def _reference(graph: FeatureGraph) -> OrtEngine:
-    """What every other engine is compared with, and what bundles run by default."""
-    return OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
 
 
 def _extract(
