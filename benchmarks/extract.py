@@ -80,7 +80,7 @@ def export(arguments: argparse.Namespace) -> None:
     """Write the feature graph; say where it is and how photos become its input."""
     from edgetl.backbones import load_backbone
     from edgetl.decode import read_image
-    from edgetl.export.graph import feature_graph
+    from edgetl.exporter.graph import feature_graph
 
     backbone = load_backbone(arguments.backbone, arguments.weights)
     preprocess = backbone.preprocess

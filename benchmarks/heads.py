@@ -38,7 +38,7 @@ from edgetl.backbones import load_backbone
 from edgetl.data import load_dataset
 from edgetl.decode import read_image
 from edgetl.engines import OrtEngine
-from edgetl.export.graph import feature_graph
+from edgetl.exporter.graph import feature_graph
 from edgetl.features import ExtractOptions, extract
 from edgetl.heads import RidgeHead, SoftmaxHead, select_head
 from edgetl.heads.folds import stratified_folds

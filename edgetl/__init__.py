@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgetl.runtime import load as load
     from edgetl.targets import OnnxRuntime as OnnxRuntime
     from edgetl.targets import OpenVino as OpenVino
+    from edgetl.targets import TensorRT as TensorRT
     from edgetl.targets import Torch as Torch
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ _HOMES = {
     "Prediction": "edgetl.runtime",
     "Preprocess": "edgetl.preprocess",
     "Runtime": "edgetl.runtime",
+    "TensorRT": "edgetl.targets",
     "Torch": "edgetl.targets",
     "adapt": "edgetl._adapt",
     "evaluate_bundle": "edgetl._adapt",
@@ -57,6 +59,7 @@ __all__ = [
     "Prediction",
     "Preprocess",
     "Runtime",
+    "TensorRT",
     "Torch",
     "adapt",
     "evaluate_bundle",

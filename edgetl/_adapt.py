@@ -27,7 +27,7 @@ from edgetl.decode import read_image
 from edgetl.engines import Engine, OrtEngine, check_parity, open_engine
 from edgetl.errors import DataError
 from edgetl.evaluate import evaluate_head, knn_predictions
-from edgetl.export.graph import FeatureGraph, feature_graph
+from edgetl.exporter.graph import FeatureGraph, feature_graph
 from edgetl.features import Extraction, ExtractOptions, FeatureStore, extract, feature_key
 from edgetl.heads import HEADS, Head, load_head, select_head
 from edgetl.preprocess import Preprocess

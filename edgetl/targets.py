@@ -14,13 +14,17 @@ class OnnxRuntime:
         provider: ``"cpu"`` or ``"cuda"``.
         threads: Threads of one call; 0 means one call at a time on all cores when serving, and one
             call per core when extracting.
+        precision: What `edgetl.export` makes of the graph; float32 if None. For running a bundle,
+            None means whatever its graph has, and another precision than that is refused.
     """
 
     provider: Literal["cpu", "cuda"] = "cpu"
     threads: int = 0
+    precision: Literal["fp32", "fp16", "int8"] | None = None
 
     def __post_init__(self) -> None:
         _one_of("provider", self.provider, ("cpu", "cuda"))
+        _one_of("precision", self.precision, (None, "fp32", "fp16", "int8"))
         _not_negative("threads", self.threads)
 
 
@@ -39,6 +43,33 @@ class OpenVino:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TensorRT:
+    """Run the graph with TensorRT, or TensorRT for RTX, on an NVIDIA GPU (extra ``tensorrt``).
+
+    Args:
+        precision: As for :class:`OnnxRuntime`.
+        max_batch: The largest batch of one call; larger ones are cut into several calls.
+        workspace: Bytes of GPU memory that building may use; TensorRT's own limit if None.
+        timing_cache: Whether timings of a build are kept for the next one on the same device.
+        hardware_compatible: Build for other GPUs of the Ampere generation and later too, at some
+            cost in speed.
+    """
+
+    precision: Literal["fp32", "fp16", "bf16", "int8"] | None = None
+    max_batch: int = 1
+    workspace: int | None = None
+    timing_cache: bool = True
+    hardware_compatible: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("precision", self.precision, (None, "fp32", "fp16", "bf16", "int8"))
+        _not_negative("workspace", self.workspace or 0)
+        _not_negative("max_batch", self.max_batch)
+        if self.max_batch == 0:
+            raise ValueError("max_batch must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Torch:
     """Run the network in torch (extra ``train``): for extraction on a GPU; never on a device.
 
@@ -54,7 +85,7 @@ class Torch:
         _one_of("precision", self.precision, ("fp32", "bf16"))
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def _one_of(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
 
@@ -64,4 +95,7 @@ def _not_negative(name: str, value: int) -> None:
         raise ValueError(f"{name} must be a whole number, 0 or more, got {value!r}")
 
 
-Target: TypeAlias = OnnxRuntime | OpenVino | Torch
+ServingTarget: TypeAlias = OnnxRuntime | OpenVino | TensorRT
+"""What runs a bundle on a device."""
+
+Target: TypeAlias = ServingTarget | Torch

@@ -31,7 +31,7 @@ WORKSTATION = {
     "features": {"_extras", "_paths", "decode", "engines", "errors", "preprocess"},
     "transfer": {"_extras", "errors", "heads"},
     "evaluate": {"bundle", "errors", "heads"},
-    "export": {"_extras", "backbone", "engines", "errors", "preprocess"},
+    "exporter": {"_extras", "backbone", "engines", "errors", "preprocess"},
     "_records": {"bundle", "features", "heads", "targets"},
     "_adapt": {
         "_paths",
@@ -44,7 +44,7 @@ WORKSTATION = {
         "engines",
         "errors",
         "evaluate",
-        "export",
+        "exporter",
         "features",
         "heads",
         "preprocess",

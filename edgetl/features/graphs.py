@@ -1,7 +1,7 @@
 """The exported graphs in the cache: how many there are, and removing those no longer wanted.
 
 It knows how they lie in their folder (``<key>/<sha256>.onnx``, and ``.new-*`` while one is made),
-not what is in them; `edgetl.export.graph` makes them, and makes a missing one anew.
+not what is in them; `edgetl.exporter.graph` makes them, and makes a missing one anew.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from edgetl.backbones import load_backbone
 from edgetl.bundle.stamp import metadata_suffix
 from edgetl.engines import OrtEngine
 from edgetl.errors import WeightsError
-from edgetl.export.graph import feature_graph
+from edgetl.exporter.graph import feature_graph
 from edgetl.preprocess import Preprocess
 
 SMALL = Preprocess(size=8, resize=8)

@@ -12,7 +12,7 @@ from edgetl.backbones.torchvision import preprocess_of, rename_old
 from edgetl.decode import read_image
 from edgetl.engines import OrtEngine, cosines
 from edgetl.errors import WeightsError
-from edgetl.export.graph import feature_graph
+from edgetl.exporter.graph import feature_graph
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from edgetl.engines import OrtEngine
 from edgetl.errors import ParityError
-from edgetl.export.graph import feature_graph
+from edgetl.exporter.graph import feature_graph
 
 
 def files(folder):
@@ -154,7 +154,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from edgetl.backbones.module import ModuleBackbone
-from edgetl.export.graph import feature_graph
+from edgetl.exporter.graph import feature_graph
 from edgetl.preprocess import Preprocess
 
 torch.manual_seed(0)
