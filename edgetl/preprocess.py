@@ -34,6 +34,9 @@ class Preprocess:
     than twice as many pixels as the width). The size of the resized image and the place of the crop
     follow torchvision's ``Resize`` and ``CenterCrop``.
 
+    With ``dtype="uint8"`` the cropped bytes are the result, and the graph normalises them: `mean`
+    and `std` are then what the graph has inside.
+
     Args:
         size: Side of the output in pixels.
         resize: Length of the shorter side after resizing, in pixels; at least `size`.
@@ -45,6 +48,8 @@ class Preprocess:
         decode: ``"full"``, or ``"scaled"``: JPEG files much larger than needed are decoded at a
             reduced size by the codec's DCT scaling (never below twice `resize`); faster, and
             features change slightly.
+        dtype: ``"float32"``, or ``"uint8"`` for a graph that normalises; that one needs
+            ``layout="nhwc"``.
 
     Raises:
         TypeError: A size is not an integer, or a mean or deviation not a number.
@@ -59,6 +64,7 @@ class Preprocess:
     layout: Literal["nchw", "nhwc"] = "nchw"
     fit: Literal["shortest", "squash"] = "shortest"
     decode: Literal["full", "scaled"] = "full"
+    dtype: Literal["float32", "uint8"] = "float32"
 
     def __post_init__(self) -> None:
         for name in ("size", "resize"):
@@ -76,9 +82,12 @@ class Preprocess:
             ("layout", ("nchw", "nhwc")),
             ("fit", ("shortest", "squash")),
             ("decode", ("full", "scaled")),
+            ("dtype", ("float32", "uint8")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if self.dtype == "uint8" and self.layout != "nhwc":
+            raise ValueError(f"dtype='uint8' needs layout='nhwc', got layout={self.layout!r}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -93,9 +102,7 @@ class Preprocess:
         text = json.dumps({"arithmetic": _ARITHMETIC, **self.to_json()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def apply(
-        self, image: NDArray[np.uint8], *, out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
+    def apply(self, image: NDArray[np.uint8], *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Preprocess one decoded image.
 
         Args:
@@ -103,23 +110,29 @@ class Preprocess:
             out: Where to write the result, C-contiguous with shape `shape`; allocated if None.
 
         Returns:
-            `out`, float32 of shape `shape`.
+            `out`, of shape `shape` and type `dtype`.
 
         Raises:
-            TypeError: `image` is not uint8, or `out` not float32.
+            TypeError: `image` is not uint8, or `out` not of type `dtype`.
             ValueError: A shape does not fit.
         """
         if out is None:
-            out = np.empty(self.shape, dtype=np.float32)
+            out = np.empty(self.shape, dtype=self.dtype)
         native.preprocess(image, out, self)
         return out
 
     def to_json(self) -> dict[str, Any]:
-        """The definition as plain JSON types."""
-        return {
+        """The definition as plain JSON types.
+
+        ``dtype`` is left out where it is ``"float32"``, as in definitions older than it.
+        """
+        values = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
         }
+        if self.dtype == "float32":
+            del values["dtype"]
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Preprocess:
@@ -129,9 +142,10 @@ class Preprocess:
             ValueError: A key is unknown or missing, or a value of another type or out of range.
         """
         names = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != names:
+        if set(values) | {"dtype"} != names:
             raise ValueError(
-                f"preprocess needs exactly the keys {sorted(names)}, got {sorted(values)}"
+                f"preprocess needs exactly the keys {sorted(names - {'dtype'})}, and dtype where it "
+                f"is uint8; got {sorted(values)}"
             )
         try:
             return cls(**values)

@@ -31,6 +31,8 @@ from edgetl.decode import read_image
         ({"layout": "hwc"}, "layout must be one of"),
         ({"fit": "longest"}, "fit must be one of"),
         ({"decode": "half"}, "decode must be one of"),
+        ({"dtype": "float16"}, "dtype must be one of"),
+        ({"dtype": "uint8"}, "dtype='uint8' needs layout='nhwc', got layout='nchw'"),
     ],
 )
 def test_impossible_values_are_refused(values, message):
@@ -89,6 +91,7 @@ DIFFERENT = (
     Preprocess(layout="nhwc"),
     Preprocess(fit="squash"),
     Preprocess(decode="scaled"),
+    Preprocess(layout="nhwc", dtype="uint8"),
 )
 
 
@@ -106,6 +109,14 @@ def test_json_must_have_exactly_the_right_keys():
     values.pop("fit")
     with pytest.raises(ValueError, match="needs exactly the keys"):
         Preprocess.from_json(values)
+
+
+def test_json_names_the_type_only_where_it_is_not_float32():
+    values = Preprocess(layout="nhwc").to_json()
+    assert "dtype" not in values
+    assert Preprocess.from_json({**values, "dtype": "float32"}) == Preprocess(layout="nhwc")
+    stored = Preprocess(layout="nhwc", dtype="uint8").to_json()
+    assert stored == {**values, "dtype": "uint8"}
 
 
 def test_every_field_changes_the_fingerprint():
@@ -136,8 +147,27 @@ def test_apply_allocates_or_fills():
         assert not batch[2].any()
     with pytest.raises(TypeError, match="uint8"):
         definition.apply(image.astype(np.float32))
+    with pytest.raises(TypeError, match="out must be float32, got uint8"):
+        definition.apply(image, out=np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="out must have shape"):
         definition.apply(image, out=batch)
+
+
+def test_bytes_are_allocated_or_filled():
+    image = np.arange(40 * 30 * 3, dtype=np.uint32).astype(np.uint8).reshape(40, 30, 3)
+    definition = Preprocess(size=8, resize=9, layout="nhwc", dtype="uint8")
+    result = definition.apply(image)
+    assert (result.shape, result.dtype) == ((8, 8, 3), np.uint8)
+    batch = np.zeros((3, 8, 8, 3), np.uint8)
+    assert definition.apply(image, out=batch[1]).base is batch
+    np.testing.assert_array_equal(batch[1], result)
+    assert not batch[0].any() and not batch[2].any()
+    for wrong, error in (
+        (np.zeros((8, 8, 3), np.float32), TypeError),
+        (np.zeros((3, 8, 8), np.uint8), ValueError),
+    ):
+        with pytest.raises(error, match="out must"):
+            definition.apply(image, out=wrong)
 
 
 def photos(assets, count):
@@ -179,6 +209,18 @@ def test_real_photos_equal_torchvision(assets, interpolation, size, resize):
         np.testing.assert_array_equal(actual, classic(image).numpy(), err_msg=file.name)
         # The newer transforms scale by a product instead of a quotient: one rounding apart.
         np.testing.assert_allclose(actual, modern(image).numpy(), rtol=0, atol=1e-6)
+
+
+def test_bytes_of_real_photos_equal_torchvision(assets):
+    transforms = pytest.importorskip("torchvision.transforms")
+    definition = Preprocess(layout="nhwc", dtype="uint8")
+    bicubic = transforms.InterpolationMode.BICUBIC
+    steps = transforms.Compose([transforms.Resize(256, bicubic), transforms.CenterCrop(224)])
+    for file in photos(assets, 25):
+        actual = definition.apply(read_image(file, preprocess=definition))
+        with Image.open(file) as image:
+            wanted = np.asarray(steps(image.convert("RGB")))
+        np.testing.assert_array_equal(actual, wanted, err_msg=file.name)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ namespace {
 
 using Pixels = nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::device::cpu>;
 using Output = nb::ndarray<float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
 edgetl::Isa parse_isa(std::string_view name) {
     for (edgetl::Isa isa : {edgetl::Isa::kPortable, edgetl::Isa::kAvx2, edgetl::Isa::kAvx512})
@@ -42,9 +43,9 @@ edgetl::Image view(const Pixels& image) {
             static_cast<std::int64_t>(image.shape(1)), image.shape(0) > 1 ? image.stride(0) : 0};
 }
 
-void preprocess(const Pixels& image, const Output& out, std::int64_t size, std::int64_t resize,
-                bool bicubic, bool nhwc, bool squash, const std::array<double, 3>& mean,
-                const std::array<double, 3>& std, int threads, std::string_view isa) {
+edgetl::Definition define(std::int64_t size, std::int64_t resize, bool bicubic, bool nhwc,
+                          bool squash, const std::array<double, 3>& mean,
+                          const std::array<double, 3>& std) {
     edgetl::Definition definition{};
     definition.size = size;
     definition.resize = resize;
@@ -55,12 +56,34 @@ void preprocess(const Pixels& image, const Output& out, std::int64_t size, std::
         definition.mean[c] = static_cast<float>(mean[c]);
         definition.std[c] = static_cast<float>(std[c]);
     }
+    return definition;
+}
+
+template <typename Array>
+void check_output(const Array& out, std::int64_t size, bool nhwc) {
     const auto side = static_cast<std::size_t>(size);
     if (out.shape(0) != (nhwc ? side : 3) || out.shape(1) != side ||
         out.shape(2) != (nhwc ? 3 : side))
         throw std::invalid_argument("out has the wrong shape for size " + std::to_string(size));
+}
+
+void preprocess(const Pixels& image, const Output& out, std::int64_t size, std::int64_t resize,
+                bool bicubic, bool nhwc, bool squash, const std::array<double, 3>& mean,
+                const std::array<double, 3>& std, int threads, std::string_view isa) {
+    const auto definition = define(size, resize, bicubic, nhwc, squash, mean, std);
+    check_output(out, size, nhwc);
     if (reinterpret_cast<std::uintptr_t>(out.data()) % alignof(float) != 0)
         throw std::invalid_argument("out is not aligned");
+    const edgetl::Image pixels = view(image);
+    const edgetl::Isa level = parse_isa(isa);
+    nb::gil_scoped_release release;
+    edgetl::preprocess(pixels, definition, out.data(), threads, level);
+}
+
+void preprocess_bytes(const Pixels& image, const Bytes& out, std::int64_t size, std::int64_t resize,
+                      bool bicubic, bool squash, int threads, std::string_view isa) {
+    const auto definition = define(size, resize, bicubic, true, squash, {0, 0, 0}, {1, 1, 1});
+    check_output(out, size, true);
     const edgetl::Image pixels = view(image);
     const edgetl::Isa level = parse_isa(isa);
     nb::gil_scoped_release release;
@@ -74,6 +97,10 @@ void register_preprocess(nb::module_& module) {
                nb::arg("size"), nb::arg("resize"), nb::arg("bicubic"), nb::arg("nhwc"),
                nb::arg("squash"), nb::arg("mean"), nb::arg("std"), nb::arg("threads"),
                nb::arg("isa"), "Resize, crop, normalise one image into `out`.");
+    module.def("preprocess_bytes", &preprocess_bytes, nb::arg("image").noconvert(),
+               nb::arg("out").noconvert(), nb::arg("size"), nb::arg("resize"), nb::arg("bicubic"),
+               nb::arg("squash"), nb::arg("threads"), nb::arg("isa"),
+               "Resize and crop one image into `out`, without normalising.");
     module.def(
         "best_isa", [] { return std::string(edgetl::isa_name(edgetl::best_isa())); },
         "The best instruction set of this machine.");

@@ -74,6 +74,9 @@ struct Kernels {
     void (*horizontal)(const Rows& rows, const Horizontal& task, std::uint8_t* const* groups);
     void (*vertical)(const std::uint8_t* const* groups, const Vertical& task, std::int64_t count,
                      float* out);
+    // The same without normalisation; uses nothing of the task but the weights.
+    void (*vertical_bytes)(const std::uint8_t* const* groups, const Vertical& task,
+                           std::int64_t count, std::uint8_t* out);
     // Adds up a window of the photo's own rows into one row of `count` bytes. For the photos whose
     // height is resized first; nothing else uses it.
     void (*reduce)(const Window& window, std::int64_t count, std::uint8_t* out);

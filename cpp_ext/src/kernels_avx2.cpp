@@ -250,6 +250,42 @@ void vertical(const std::uint8_t* const* groups, const Vertical& task, std::int6
     return vertical_layout<false>(groups, task, count, out);
 }
 
+template <int kGroups>
+EDGETL_AVX2 void bytes_groups(const std::uint8_t* const* groups, const Vertical& task,
+                              const std::int64_t count, std::uint8_t* const out) {
+    const Column<kGroups> column(groups, task);
+    for (std::int64_t i = 0; i < count; i += 16) {
+        // Packing saturates, which is the clipping to bytes; its order by lanes is undone.
+        const __m256i halves = _mm256_permute4x64_epi64(
+            _mm256_packs_epi32(column.value(i), column.value(i + 8)), 0xd8);
+        const __m128i bytes =
+            _mm_packus_epi16(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+        if (count - i >= 16) {
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), bytes);
+        } else {
+            alignas(16) std::uint8_t rest[16];
+            _mm_store_si128(reinterpret_cast<__m128i*>(rest), bytes);
+            std::copy(rest, rest + (count - i), out + i);
+        }
+    }
+}
+
+void vertical_bytes(const std::uint8_t* const* groups, const Vertical& task, std::int64_t count,
+                    std::uint8_t* out) {
+    switch (task.groups) {
+        case 1:
+            return bytes_groups<1>(groups, task, count, out);
+        case 2:
+            return bytes_groups<2>(groups, task, count, out);
+        case 3:
+            return bytes_groups<3>(groups, task, count, out);
+        case 4:
+            return bytes_groups<4>(groups, task, count, out);
+        default:
+            return bytes_groups<0>(groups, task, count, out);
+    }
+}
+
 // Two rows' 16-bit weights side by side; shift 0 gives the low digits, 8 the high ones.
 EDGETL_AVX2 inline __m256i weight_pair(std::int32_t first, std::int32_t second, bool high) {
     const std::int32_t a = high ? first >> 8 : first & 0xff;
@@ -293,8 +329,8 @@ EDGETL_AVX2 void reduce_avx2(const Window& window, std::int64_t count, std::uint
                     out + i);
 }
 
-const Kernels kAvx2Kernels = {kRows, kBatch,     4,        kDigits,    16,
-                              pack,  horizontal, vertical, reduce_avx2};
+const Kernels kAvx2Kernels = {kRows, kBatch,     4,        kDigits,        16,
+                              pack,  horizontal, vertical, vertical_bytes, reduce_avx2};
 
 }  // namespace edgetl
 #endif

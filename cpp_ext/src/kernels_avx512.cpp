@@ -249,10 +249,39 @@ void vertical(const std::uint8_t* const* groups, const Vertical& task, std::int6
     return vertical_layout<false>(groups, task, count, out);
 }
 
+template <int kGroups>
+EDGETL_AVX512 void bytes_groups(const std::uint8_t* const* groups, const Vertical& task,
+                                const std::int64_t count, std::uint8_t* const out) {
+    const Column<kGroups> column(groups, task);
+    for (std::int64_t i = 0; i < count; i += 16) {
+        const __m512i value = _mm512_max_epi32(column.value(i), _mm512_setzero_si512());
+        const __m128i bytes = _mm512_cvtusepi32_epi8(value);
+        if (count - i >= 16) {
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), bytes);
+        } else {
+            _mm_mask_storeu_epi8(out + i, static_cast<__mmask16>((1u << (count - i)) - 1u), bytes);
+        }
+    }
+}
+
+void vertical_bytes(const std::uint8_t* const* groups, const Vertical& task, std::int64_t count,
+                    std::uint8_t* out) {
+    switch (task.groups) {
+        case 1:
+            return bytes_groups<1>(groups, task, count, out);
+        case 2:
+            return bytes_groups<2>(groups, task, count, out);
+        case 3:
+            return bytes_groups<3>(groups, task, count, out);
+        default:
+            return bytes_groups<0>(groups, task, count, out);
+    }
+}
+
 }  // namespace
 
-const Kernels kAvx512Kernels = {kRows, kBatch,     4,        kDigits,    16,
-                                pack,  horizontal, vertical, reduce_avx2};
+const Kernels kAvx512Kernels = {kRows, kBatch,     4,        kDigits,        16,
+                                pack,  horizontal, vertical, vertical_bytes, reduce_avx2};
 
 }  // namespace edgetl
 #endif

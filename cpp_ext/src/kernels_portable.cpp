@@ -54,6 +54,22 @@ void vertical(const std::uint8_t* const* groups, const Vertical& task, std::int6
     }
 }
 
+void vertical_bytes(const std::uint8_t* const* groups, const Vertical& task, std::int64_t count,
+                    std::uint8_t* out) {
+    constexpr std::int64_t kBlock = 128;
+    std::int32_t sums[kBlock];
+    for (std::int64_t first = 0; first < count; first += kBlock) {
+        const std::int64_t n = std::min(kBlock, count - first);
+        std::fill(sums, sums + n, kHalf);
+        for (std::int64_t g = 0; g < task.groups; ++g) {
+            const std::uint8_t* row = groups[g] + first;
+            const std::int32_t weight = task.words[g];
+            for (std::int64_t i = 0; i < n; ++i) sums[i] += row[i] * weight;
+        }
+        for (std::int64_t i = 0; i < n; ++i) out[first + i] = to_byte(sums[i]);
+    }
+}
+
 }  // namespace
 
 void reduce_portable(const Window& window, std::int64_t count, std::uint8_t* out) {
@@ -71,6 +87,7 @@ void reduce_portable(const Window& window, std::int64_t count, std::uint8_t* out
     }
 }
 
-const Kernels kPortableKernels = {1, 1, 1, 1, 3, pack, horizontal, vertical, reduce_portable};
+const Kernels kPortableKernels = {
+    1, 1, 1, 1, 3, pack, horizontal, vertical, vertical_bytes, reduce_portable};
 
 }  // namespace edgetl

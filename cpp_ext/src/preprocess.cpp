@@ -125,7 +125,8 @@ struct Job {
     const PackedAxis*
         before;  // where rows are resized first: their weights, and y leaves them alone
     const Normal& normal;
-    float* out;
+    float* out;           // or
+    std::uint8_t* bytes;  // the other one is null
 
     void rows(std::int64_t begin, std::int64_t end) const;
 };
@@ -207,6 +208,10 @@ void Job::rows(std::int64_t begin, std::int64_t end) const {
             window[g - first] = ring.data() + g % slots * group_bytes;
         Vertical down{y.words.data() + i * y.cells * kernels.words_per_cell, last - first + 1,
                       &normal, -1};
+        if (bytes != nullptr) {
+            kernels.vertical_bytes(window.data(), down, 3 * size, bytes + i * 3 * size);
+            continue;
+        }
         if (!planar) {
             kernels.vertical(window.data(), down, 3 * size, out + i * 3 * size);
             continue;
@@ -266,6 +271,27 @@ std::int64_t half_difference(std::int64_t a, std::int64_t b) {
     return (a - b) % 2 == 0 ? half : half + half % 2;
 }
 
+// Exactly one of `out` and `bytes` is not null.
+void start(const Image& image, const Definition& definition, float* out, std::uint8_t* bytes,
+           int threads, Isa isa) {
+    check(image, definition, threads);
+    const Kernels& kernels = kernels_of(isa);
+    const Geometry place = geometry(image.height, image.width, definition);
+    const std::int64_t size = definition.size;
+    const auto x = cached_axis(image.width, place.width, place.left, size, definition.filter,
+                               Direction::kHorizontal, kernels);
+    const auto y = cached_axis(image.height, place.height, place.top, size, definition.filter,
+                               Direction::kVertical, kernels);
+    const auto normal = cached_normal(definition.mean, definition.std);
+    if (!place.rows_first) {
+        run(Job{image, definition, kernels, *x, *y, nullptr, *normal, out, bytes}, threads);
+        return;
+    }
+    const auto identity =
+        cached_axis(size, size, 0, size, definition.filter, Direction::kVertical, kernels);
+    run(Job{image, definition, kernels, *x, *identity, y.get(), *normal, out, bytes}, threads);
+}
+
 }  // namespace
 
 Geometry geometry(std::int64_t height, std::int64_t width, const Definition& definition) {
@@ -286,22 +312,14 @@ Geometry geometry(std::int64_t height, std::int64_t width, const Definition& def
 
 void preprocess(const Image& image, const Definition& definition, float* out, int threads,
                 Isa isa) {
-    check(image, definition, threads);
-    const Kernels& kernels = kernels_of(isa);
-    const Geometry place = geometry(image.height, image.width, definition);
-    const std::int64_t size = definition.size;
-    const auto x = cached_axis(image.width, place.width, place.left, size, definition.filter,
-                               Direction::kHorizontal, kernels);
-    const auto y = cached_axis(image.height, place.height, place.top, size, definition.filter,
-                               Direction::kVertical, kernels);
-    const auto normal = cached_normal(definition.mean, definition.std);
-    if (!place.rows_first) {
-        run(Job{image, definition, kernels, *x, *y, nullptr, *normal, out}, threads);
-        return;
-    }
-    const auto identity =
-        cached_axis(size, size, 0, size, definition.filter, Direction::kVertical, kernels);
-    run(Job{image, definition, kernels, *x, *identity, y.get(), *normal, out}, threads);
+    start(image, definition, out, nullptr, threads, isa);
+}
+
+void preprocess(const Image& image, const Definition& definition, std::uint8_t* out, int threads,
+                Isa isa) {
+    if (definition.layout != Layout::kNhwc)
+        throw std::invalid_argument("bytes are written pixel by pixel: the layout must be nhwc");
+    start(image, definition, nullptr, out, threads, isa);
 }
 
 }  // namespace edgetl

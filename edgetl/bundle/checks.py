@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -58,14 +59,18 @@ class Checks:
         )
 
 
-def probe_batch(shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Noise in [-2, 2), one image of shape `shape` as a batch, the same on every machine.
+def probe_batch(shape: tuple[int, int, int], *, dtype: str = "float32") -> NDArray[Any]:
+    """Noise, one image of shape `shape` as a batch, the same on every machine.
+
+    Of float32 it is in [-2, 2), of uint8 it has all values.
 
     Multiplicative hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4) of the position:
     integers only, so that no library's generator decides.
     """
     count = int(np.prod(shape))
     hashed = (np.arange(1, count + 1, dtype=np.uint64) * np.uint64(2654435761)) % np.uint64(1 << 32)
+    if dtype == "uint8":
+        return (hashed >> np.uint64(24)).astype(np.uint8).reshape(1, *shape)
     return (hashed.astype(np.float64) / (1 << 30) - 2).astype(np.float32).reshape(1, *shape)
 
 

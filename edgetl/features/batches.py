@@ -8,6 +8,7 @@ what a slot holds.
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,11 @@ class Batch:
 
     Args:
         shape: Of the buffer, (slots, ...).
+        dtype: Of the buffer, ``"float32"`` or ``"uint8"``.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.images = np.zeros(shape, dtype=np.float32)
+    def __init__(self, shape: tuple[int, ...], dtype: str = "float32") -> None:
+        self.images: NDArray[Any] = np.zeros(shape, dtype=dtype)
         self.positions = np.zeros(shape[0], dtype=np.int64)
         self.claimed = 0
         self.filled = 0
@@ -35,16 +37,19 @@ class Batches:
         size: Slots of a batch.
         count: Number of buffers; at least one more than there are engine calls at once, so that one
             is filled meanwhile.
+        dtype: Of the buffers, ``"float32"`` or ``"uint8"``.
     """
 
-    def __init__(self, shape: tuple[int, ...], *, size: int, count: int) -> None:
-        self._free = [Batch((size, *shape)) for _ in range(count)]
+    def __init__(
+        self, shape: tuple[int, ...], *, size: int, count: int, dtype: str = "float32"
+    ) -> None:
+        self._free = [Batch((size, *shape), dtype) for _ in range(count)]
         self._size = size
         self._current: Batch | None = None
         self._changed = threading.Condition()
         self._stopped = False
 
-    def claim(self, position: int) -> tuple[Batch, NDArray[np.float32]] | None:
+    def claim(self, position: int) -> tuple[Batch, NDArray[Any]] | None:
         """A slot for the sample at `position`; waits for one. None after `stop`."""
         with self._changed:
             while self._current is None and not self._free and not self._stopped:

@@ -89,7 +89,9 @@ class Pipeline:
         self._workers = workers
         calls = max(1, min(engine.concurrency, workers))
         self._permits = threading.Semaphore(calls)
-        self._batches = Batches(preprocess.shape, size=batch_size, count=calls + 1)
+        self._batches = Batches(
+            preprocess.shape, size=batch_size, count=calls + 1, dtype=preprocess.dtype
+        )
         self._lock = threading.Lock()
         self._todo: Iterator[int] = iter(())
         self._running = workers

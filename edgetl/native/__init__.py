@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,7 @@ def instruction_set() -> str:
 
 def preprocess(
     image: NDArray[np.uint8],
-    out: NDArray[np.float32],
+    out: NDArray[Any],
     definition: Preprocess,
     *,
     threads: int = 1,
@@ -72,7 +72,7 @@ def preprocess(
     Args:
         image: (h, w, 3) uint8 RGB, sides 1 to `MAX_SIDE`; rows may be strided, pixels must be
             packed.
-        out: C-contiguous float32 of shape ``definition.shape``; overwritten.
+        out: C-contiguous, of shape ``definition.shape`` and type ``definition.dtype``; overwritten.
         definition: What to do.
         threads: Threads to split the output rows over. The default suits callers that work on
             several images at once; the GIL is released either way.
@@ -88,6 +88,18 @@ def preprocess(
         reference.preprocess(image, out, definition)
         return
     try:
+        if definition.dtype == "uint8":
+            _core.preprocess_bytes(
+                image,
+                out,
+                definition.size,
+                definition.resize,
+                definition.interpolation == "bicubic",
+                definition.fit == "squash",
+                threads,
+                instruction_set(),
+            )
+            return
         _core.preprocess(
             image,
             out,
@@ -136,13 +148,13 @@ def linear_probabilities(
 
 
 def _check(
-    image: NDArray[np.uint8], out: NDArray[np.float32], definition: Preprocess, threads: int
+    image: NDArray[np.uint8], out: NDArray[Any], definition: Preprocess, threads: int
 ) -> None:
-    for name, array, dtype in (("image", image, np.uint8), ("out", out, np.float32)):
+    for name, array, dtype in (("image", image, "uint8"), ("out", out, definition.dtype)):
         if not isinstance(array, np.ndarray):
             raise TypeError(f"{name} must be a numpy array, got {type(array).__name__}")
         if array.dtype != dtype:
-            raise TypeError(f"{name} must be {np.dtype(dtype)}, got {array.dtype}")
+            raise TypeError(f"{name} must be {dtype}, got {array.dtype}")
     shape = image.shape
     if len(shape) != 3 or shape[2] != 3:
         raise ValueError(f"image must have shape (h, w, 3), got {shape}")

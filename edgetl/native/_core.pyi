@@ -14,6 +14,16 @@ def preprocess(
     threads: int,
     isa: str,
 ) -> None: ...
+def preprocess_bytes(
+    image: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    size: int,
+    resize: int,
+    bicubic: bool,
+    squash: bool,
+    threads: int,
+    isa: str,
+) -> None: ...
 def linear_probabilities(
     features: NDArray[np.float32],
     coef: NDArray[np.float64],

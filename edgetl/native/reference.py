@@ -10,7 +10,7 @@ results differ by rounding). Sizes and crop offsets follow torchvision's ``Resiz
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +103,7 @@ def normalise(image: NDArray[np.uint8], definition: Preprocess) -> NDArray[np.fl
     return result
 
 
-def preprocess(image: NDArray[np.uint8], out: NDArray[np.float32], definition: Preprocess) -> None:
+def preprocess(image: NDArray[np.uint8], out: NDArray[Any], definition: Preprocess) -> None:
     """Write the preprocessed `image` (h, w, 3) into `out`, of shape ``definition.shape``."""
     height, width = image.shape[:2]
     rows, columns, top, left = geometry(height, width, definition)
@@ -114,5 +114,8 @@ def preprocess(image: NDArray[np.uint8], out: NDArray[np.float32], definition: P
     image = resample_rows(image.swapaxes(0, 1), columns, left, size, name).swapaxes(0, 1)
     if not rows_first:
         image = resample_rows(image, rows, top, size, name)
+    if definition.dtype == "uint8":
+        out[...] = image
+        return
     result = normalise(image, definition)
     out[...] = result.transpose(2, 0, 1) if definition.layout == "nchw" else result

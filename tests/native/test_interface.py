@@ -115,6 +115,43 @@ def test_the_core_itself_refuses_what_does_not_fit():
             wrong()
 
 
+BYTES = Preprocess(size=8, resize=8, layout="nhwc", dtype="uint8")
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        (np.empty((8, 8, 3), np.float32), TypeError, "out must be uint8, got float32"),
+        (np.empty((3, 8, 8), np.uint8), ValueError, r"shape \(8, 8, 3\), got \(3, 8, 8\)"),
+        (np.empty((8, 8, 6), np.uint8)[:, :, ::2], ValueError, "C-contiguous"),
+        (np.broadcast_to(np.uint8(0), (8, 8, 3)), ValueError, "C-contiguous"),
+    ],
+)
+def test_bad_outputs_of_bytes_are_refused(bad, error, message):
+    with pytest.raises(error, match=message):
+        native.preprocess(image(), bad, BYTES)
+
+
+def test_the_core_itself_refuses_what_does_not_fit_bytes():
+    def call(picture, out, *, size=8, resize=8, threads=1, isa="avx2"):
+        _core.preprocess_bytes(picture, out, size, resize, True, False, threads, isa)
+
+    fitting = np.empty((8, 8, 3), np.uint8)
+    call(image(), fitting)
+    with pytest.raises(TypeError):
+        call(image(), np.empty((8, 8, 3), np.float32))
+    for wrong in (
+        lambda: call(image(), np.empty((3, 8, 8), np.uint8)),
+        lambda: call(image()[:, ::2], fitting),
+        lambda: call(image(), fitting, resize=7),
+        lambda: call(image(), fitting, size=-8),
+        lambda: call(image(), fitting, threads=0),
+        lambda: call(image(), fitting, isa="sse9"),
+    ):
+        with pytest.raises(ValueError):
+            wrong()
+
+
 def test_read_only_images_are_fine():
     picture = np.frombuffer(image().tobytes(), dtype=np.uint8).reshape(10, 12, 3)
     assert not picture.flags.writeable

@@ -1,9 +1,10 @@
 // The public face of the CPU preprocessing kernel: plain pointers and sizes, no Python.
 //
-// One call turns one decoded photo (uint8, rows of packed RGB) into one network input (float32):
-// antialiased resize, centre crop, normalisation and layout in one pass over the data. Only what
-// the crop shows is computed. On every instruction set the resize equals Pillow's Image.resize to
-// the bit, and the normalisation equals (value / 255 - mean) / std rounded after each step.
+// One call turns one decoded photo (uint8, rows of packed RGB) into one network input: antialiased
+// resize and centre crop, then normalisation and layout (float32), or the bytes as they are
+// (uint8), in one pass over the data. Only what the crop shows is computed. On every instruction
+// set the resize equals Pillow's Image.resize to the bit, and the normalisation equals (value / 255
+// - mean) / std rounded after each step.
 #pragma once
 
 #include <cstdint>
@@ -59,5 +60,10 @@ const char* isa_name(Isa isa);
 // Writes 3 * size * size floats to `out`. `threads` splits the output rows; `isa` beyond what the
 // machine has falls back to the best there is. Throws std::invalid_argument for sizes out of range.
 void preprocess(const Image& image, const Definition& definition, float* out, int threads, Isa isa);
+
+// Writes 3 * size * size bytes, pixel by pixel: what the other one normalises. The layout must be
+// Layout::kNhwc; mean and std are checked and not used.
+void preprocess(const Image& image, const Definition& definition, std::uint8_t* out, int threads,
+                Isa isa);
 
 }  // namespace edgetl
