@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,14 @@ from edgetl.errors import CorruptError
 
 Purpose: TypeAlias = Literal["extract", "serve"]
 """``"extract"``: most images per second over many batches; ``"serve"``: each call soonest."""
+
+Output: TypeAlias = Literal["features", "probabilities"]
+"""What of a graph an engine gives; only a graph with its head inside has probabilities."""
+
+ORT_FORMAT = b"ORTM"
+"""Bytes 4 to 8 of a file in ONNX Runtime's own format."""
+
+_FLOAT32: np.dtype[Any] = np.dtype(np.float32)
 
 
 class Engine(Protocol):
@@ -43,11 +52,14 @@ class Engine(Protocol):
     def preferred_batch(self) -> int:
         """The batch size that gives the most images per second."""
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Compute the features (n, dim) of a batch (n, 3, h, w), or (n, h, w, 3) for NHWC graphs.
 
+        The batch is float32, or uint8 for graphs that normalise. A graph of a fixed batch length
+        gets the samples in as many calls as they take, the last one filled up with zeros.
+
         Raises:
-            TypeError: The batch is not a float32 array.
+            TypeError: The batch is not an array of the graph's type.
             ValueError: The batch's shape is not the graph's.
         """
 
@@ -59,22 +71,27 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def check_batch(batch: NDArray[np.float32], shape: tuple[int | None, ...]) -> NDArray[np.float32]:
-    """Check a batch against the shape of one input, and make it C-contiguous.
+def check_batch(
+    batch: NDArray[Any],
+    shape: tuple[int | None, ...],
+    dtype: np.dtype[Any] = _FLOAT32,
+) -> NDArray[Any]:
+    """Check a batch against the shape and type of one input, and make it C-contiguous.
 
     Args:
         batch: What the caller gave.
         shape: The graph's input without the batch dimension; None where any length will do.
+        dtype: The graph's input type.
 
     Raises:
-        TypeError: The batch is not a float32 array.
+        TypeError: The batch is not an array of that type.
         ValueError: Its shape does not fit.
     """
-    if type(batch) is np.ndarray and batch.dtype == np.float32 and batch.shape[1:] == shape:
+    if type(batch) is np.ndarray and batch.dtype == dtype and batch.shape[1:] == shape:
         return np.ascontiguousarray(batch)
-    if not isinstance(batch, np.ndarray) or batch.dtype != np.float32:
+    if not isinstance(batch, np.ndarray) or batch.dtype != dtype:
         found = batch.dtype if isinstance(batch, np.ndarray) else type(batch).__name__
-        raise TypeError(f"a batch must be a float32 array, got {found}")
+        raise TypeError(f"a batch must be a {dtype} array, got {found}")
     fits = batch.ndim == len(shape) + 1 and all(
         wanted is None or wanted == found
         for wanted, found in zip(shape, batch.shape[1:], strict=True)
@@ -83,6 +100,56 @@ def check_batch(batch: NDArray[np.float32], shape: tuple[int | None, ...]) -> ND
         wanted_text = ", ".join("any" if length is None else str(length) for length in shape)
         raise ValueError(f"the graph takes batches of shape (n, {wanted_text}), got {batch.shape}")
     return np.ascontiguousarray(batch)
+
+
+def in_chunks(
+    batch: NDArray[Any], size: int, run: Callable[[NDArray[Any]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Results of a batch from calls of a fixed length; zeros fill up the last one.
+
+    Args:
+        batch: (n, ...) with n at least 1.
+        size: Samples of one call.
+        run: Maps (size, ...) to (size, dim).
+
+    Returns:
+        (n, dim), without the results of the filling.
+    """
+    rows = []
+    for start in range(0, len(batch), size):
+        part = batch[start : start + size]
+        if len(part) < size:
+            filled = np.zeros((size, *batch.shape[1:]), batch.dtype)
+            filled[: len(part)] = part
+            part = filled
+        rows.append(run(part))
+    return np.concatenate(rows)[: len(batch)]
+
+
+def find_output(names: Sequence[str], wanted: Output) -> int:
+    """The place of the output that is asked for among those a graph has.
+
+    A single output counts as the features, unless it says that it is something else.
+
+    Raises:
+        CorruptError: There is none of that name.
+    """
+    if wanted in names:
+        return names.index(wanted)
+    if wanted == "features" and len(names) == 1 and names[0] != "probabilities":
+        return 0
+    raise CorruptError(f"the graph has no output {wanted!r} among {', '.join(map(repr, names))}")
+
+
+def is_ort_format(graph: Path | bytes) -> bool:
+    """Whether a graph is in ONNX Runtime's own format; a file that can't be read is not."""
+    if isinstance(graph, bytes):
+        return graph[4:8] == ORT_FORMAT
+    try:
+        with graph.open("rb") as stream:
+            return stream.read(8)[4:] == ORT_FORMAT
+    except OSError:
+        return False
 
 
 def hash_graph(graph: Path | bytes) -> str:
@@ -102,6 +169,11 @@ def hash_graph(graph: Path | bytes) -> str:
     except OSError as error:
         raise CorruptError(f"the graph {graph} can't be read: {error.strerror}") from error
     return digest.hexdigest()
+
+
+def graph_identity(graph: str, output: Output) -> str:
+    """What a fingerprint says of a graph: the graph's own, and which output if not the features."""
+    return graph if output == "features" else f"{graph} {output}"
 
 
 def engine_fingerprint(

@@ -8,36 +8,52 @@ from __future__ import annotations
 import queue
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl._extras import require
 from edgetl.engines.base import (
+    Output,
     Purpose,
     available_cores,
     check_batch,
     engine_fingerprint,
+    find_output,
+    graph_identity,
     hash_graph,
+    in_chunks,
+    is_ort_format,
 )
 from edgetl.errors import CorruptError, EdgetlError
 from edgetl.targets import OpenVino
 
 
+class _Ends(NamedTuple):
+    """The two ends of a compiled graph that are used."""
+
+    output: int  # its place among the outputs
+    shape: tuple[int | None, ...]  # of one image
+    dtype: np.dtype[Any]
+    batch: int  # the fixed batch length, or 0
+
+
 class OpenVinoEngine:
-    """A feature graph run by OpenVINO in float32.
+    """A feature graph run by OpenVINO, in float32 where the graph does not say otherwise.
 
     Args:
         graph: The ONNX file, or its bytes.
         target: Threads.
-        dim: Length of one feature vector.
+        dim: Length of one feature vector, or of one row of the output asked for.
         graph_fingerprint: The graph's fingerprint where it is known; its sha256 if None.
         purpose: What to be fast at.
+        output: Which output to give; ``"probabilities"`` of a graph with its head inside.
 
     Raises:
         MissingDependencyError: openvino is not installed.
         CorruptError: The graph's file can't be read.
+        ValueError: The graph is in ONNX Runtime's own format, which nothing else reads.
     """
 
     def __init__(
@@ -48,18 +64,25 @@ class OpenVinoEngine:
         dim: int,
         graph_fingerprint: str | None = None,
         purpose: Purpose = "extract",
+        output: Output = "features",
     ) -> None:
         self.target = target or OpenVino()
         self.dim = dim
         self.purpose = purpose
+        self.output: Output = output
         self._graph = graph
         self._module = require("openvino", extra="openvino")
+        if is_ort_format(graph):
+            raise ValueError(
+                f"the graph {_name(graph)} is in ONNX Runtime's own format, which OpenVINO can't "
+                "read; use OnnxRuntime(), or export an ONNX file"
+            )
         self.fingerprint = engine_fingerprint(
             engine="openvino",
             version=self._module.get_version(),
             device="cpu",
             precision="fp32",
-            graph=graph_fingerprint or hash_graph(graph),
+            graph=graph_identity(graph_fingerprint or hash_graph(graph), output),
         )
         cores = available_cores()
         extracting = purpose == "extract"
@@ -68,9 +91,9 @@ class OpenVinoEngine:
         self.preferred_batch = 4 if extracting else 1
         self._lock = threading.Lock()
         self._requests: queue.SimpleQueue[Any] | None = None
-        self._shape: tuple[int | None, ...] = ()
+        self._ends = _Ends(0, (), np.dtype(np.float32), 0)
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Compute the features of a batch; see :class:`edgetl.engines.Engine`.
 
         Raises:
@@ -78,13 +101,19 @@ class OpenVinoEngine:
             EdgetlError: OpenVINO failed while running the graph.
         """
         requests = self._requests or self._load()
-        batch = check_batch(batch, self._shape)
+        ends = self._ends
+        batch = check_batch(batch, ends.shape, ends.dtype)
         if len(batch) == 0:
             return np.empty((0, self.dim), np.float32)
+        if ends.batch in (0, len(batch)):
+            return self._run(requests, batch)
+        return in_chunks(batch, ends.batch, lambda part: self._run(requests, part))
+
+    def _run(self, requests: queue.SimpleQueue[Any], batch: NDArray[Any]) -> NDArray[np.float32]:
         request = requests.get()  # waits while `concurrency` calls are under way
         try:
             request.infer({0: batch}, share_inputs=True)
-            return np.array(request.get_output_tensor(0).data, np.float32)
+            return np.array(request.get_output_tensor(self._ends.output).data, np.float32)
         except RuntimeError as error:
             raise EdgetlError(
                 f"openvino failed on a batch of shape {batch.shape}: {_last_line(error)}"
@@ -121,21 +150,30 @@ class OpenVinoEngine:
             raise CorruptError(
                 f"openvino can't load the graph {_name(self._graph)}: {_last_line(error)}"
             ) from error
-        self._shape = _check_interface(compiled, self.dim)
+        self._ends = _check_interface(compiled, self.dim, self.output)
         return compiled
 
 
-def _check_interface(compiled: Any, dim: int) -> tuple[int | None, ...]:
-    if len(compiled.inputs) != 1 or len(compiled.outputs) != 1:
+def _check_interface(compiled: Any, dim: int, wanted: Output) -> _Ends:
+    """The ends of a compiled graph, checked."""
+    kinds = [item.get_element_type().to_dtype() for item in compiled.inputs]
+    if len(kinds) != 1 or kinds[0] not in (np.float32, np.uint8):
         raise CorruptError(
-            "not a feature graph: it must have one input and one output, found "
-            f"{len(compiled.inputs)} and {len(compiled.outputs)}"
+            "not a feature graph: it must have one float32 or uint8 input, found "
+            f"{[np.dtype(kind).name for kind in kinds]}"
         )
-    found = compiled.outputs[0].get_partial_shape()
+    names = [item.get_names() for item in compiled.outputs]  # each may have several
+    place = find_output([wanted if wanted in some else min(some) for some in names], wanted)
+    found = compiled.outputs[place].get_partial_shape()
     if found.rank.get_length() != 2 or (found[1].is_static and found[1].get_length() != dim):
         raise CorruptError(f"the graph's output has shape {found}, expected (n, {dim})")
-    shape = compiled.inputs[0].get_partial_shape()
-    return tuple(item.get_length() if item.is_static else None for item in list(shape)[1:])
+    first, *rest = list(compiled.inputs[0].get_partial_shape())
+    return _Ends(
+        output=place,
+        shape=tuple(item.get_length() if item.is_static else None for item in rest),
+        dtype=np.dtype(kinds[0]),
+        batch=first.get_length() if first.is_static else 0,
+    )
 
 
 def _name(graph: Path | bytes) -> str:

@@ -14,16 +14,37 @@ from numpy.typing import NDArray
 
 from edgetl._extras import require
 from edgetl.engines.base import (
+    Output,
     Purpose,
     available_cores,
     check_batch,
     engine_fingerprint,
+    find_output,
+    graph_identity,
     hash_graph,
+    in_chunks,
+    is_ort_format,
 )
 from edgetl.errors import CorruptError, EdgetlError, MissingDependencyError
 from edgetl.targets import OnnxRuntime
 
 _SEVERITY_ERROR = 3  # ONNX Runtime's numbering: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
+
+
+_INPUT_TYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(uint8)": np.dtype(np.uint8),
+}
+
+
+class _Ends(NamedTuple):
+    """The two ends of a session that are used."""
+
+    image: str
+    output: str
+    shape: tuple[int | None, ...]  # of one image
+    dtype: np.dtype[Any]
+    batch: int  # the fixed batch length, or 0
 
 
 class _Bound(NamedTuple):
@@ -41,11 +62,12 @@ class OrtEngine:
     threads waits at the end of every layer; serving splits the one call over all cores.
 
     Args:
-        graph: The ONNX file, or its bytes.
+        graph: The ONNX file or one in ONNX Runtime's own format (.ort), or its bytes.
         target: Provider and threads.
-        dim: Length of one feature vector.
+        dim: Length of one feature vector, or of one row of the output asked for.
         graph_fingerprint: The graph's fingerprint where it is known; its sha256 if None.
         purpose: What to be fast at.
+        output: Which output to give; ``"probabilities"`` of a graph with its head inside.
 
     Raises:
         MissingDependencyError: onnxruntime, or the provider asked for, is not there.
@@ -60,10 +82,12 @@ class OrtEngine:
         dim: int,
         graph_fingerprint: str | None = None,
         purpose: Purpose = "extract",
+        output: Output = "features",
     ) -> None:
         self.target = target or OnnxRuntime()
         self.dim = dim
         self.purpose = purpose
+        self.output: Output = output
         self._graph = graph
         self._module = require(
             "onnxruntime", extra="ort-gpu" if self.target.provider == "cuda" else "ort"
@@ -74,7 +98,7 @@ class OrtEngine:
             version=self._module.__version__,
             device=self.target.provider,
             precision="fp32",
-            graph=graph_fingerprint or hash_graph(graph),
+            graph=graph_identity(graph_fingerprint or hash_graph(graph), output),
         )
         cores = available_cores()
         on_cpu = self.target.provider == "cpu"
@@ -85,19 +109,25 @@ class OrtEngine:
         self._lock = threading.Lock()
         self._session: Any = None
         self._local = threading.local()
-        self._shape: tuple[int | None, ...] = ()
+        self._ends = _Ends("", "", (), np.dtype(np.float32), 0)
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Compute the features of a batch; see :class:`edgetl.engines.Engine`.
 
         Raises:
-            CorruptError: The graph is no valid ONNX file, or not a feature graph of this `dim`.
+            CorruptError: The graph is no valid file, or not a feature graph of this `dim`.
             EdgetlError: ONNX Runtime failed while running the graph.
         """
         session = self._session or self._load()
-        batch = check_batch(batch, self._shape)
+        ends = self._ends
+        batch = check_batch(batch, ends.shape, ends.dtype)
         if len(batch) == 0:
             return np.empty((0, self.dim), np.float32)
+        if ends.batch in (0, len(batch)):
+            return self._run(session, batch)
+        return in_chunks(batch, ends.batch, lambda part: self._run(session, part))
+
+    def _run(self, session: Any, batch: NDArray[Any]) -> NDArray[np.float32]:
         address = batch.__array_interface__["data"][0]
         bound = getattr(self._local, "bound", None)
         try:
@@ -110,25 +140,24 @@ class OrtEngine:
             ) from error
         return bound.features.copy()
 
-    def _bind(self, session: Any, batch: NDArray[np.float32], address: int) -> _Bound:
+    def _bind(self, session: Any, batch: NDArray[Any], address: int) -> _Bound:
         """Tie a batch's memory and an array for its features to the session's ends.
 
         Bound memory is read and written in place, where `session.run` would allocate, copy and
         convert; and a caller that keeps its buffer pays for the binding once.
         """
-        (image,), (output,) = session.get_inputs(), session.get_outputs()
         features = np.empty((len(batch), self.dim), np.float32)
         binding = session.io_binding()
-        binding.bind_cpu_input(image.name, batch)
+        binding.bind_cpu_input(self._ends.image, batch)
         to = features.__array_interface__["data"][0]
-        binding.bind_output(output.name, "cpu", 0, np.float32, features.shape, to)
+        binding.bind_output(self._ends.output, "cpu", 0, np.float32, features.shape, to)
         return _Bound(address, features, binding)
 
     def _load(self) -> Any:
         with self._lock:
             if self._session is None:
                 session = self._open()
-                self._shape = _check_interface(session, self.dim)
+                self._ends = _check_interface(session, self.dim, self.output)
                 self._session = session
             return self._session
 
@@ -141,6 +170,8 @@ class OrtEngine:
         if self.target.provider == "cuda":
             # TensorFloat-32 keeps 10 bits of each factor; the features would not be fp32's.
             providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))
+        if is_ort_format(self._graph):
+            options.add_session_config_entry("session.load_model_format", "ORT")
         source = self._graph if isinstance(self._graph, bytes) else str(self._graph)
         try:
             session = self._module.InferenceSession(source, options, providers=providers)
@@ -166,21 +197,28 @@ def _no_cuda(reason: str) -> MissingDependencyError:
     )
 
 
-def _check_interface(session: Any, dim: int) -> tuple[int | None, ...]:
-    """Shape of the session's input, without the batch."""
+def _check_interface(session: Any, dim: int, wanted: Output) -> _Ends:
+    """The ends of a session, checked."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
+    if len(inputs) != 1 or inputs[0].type not in _INPUT_TYPES:
         raise CorruptError(
-            "not a feature graph: it must have one float32 input and one output, found inputs "
-            f"{[(item.name, item.type) for item in inputs]} and outputs "
-            f"{[item.name for item in outputs]}"
+            "not a feature graph: it must have one float32 or uint8 input, found "
+            f"{[(item.name, item.type) for item in inputs]}"
         )
-    if outputs[0].type != "tensor(float)":
-        raise CorruptError(f"the graph's features are {outputs[0].type}, expected tensor(float)")
-    found = outputs[0].shape
+    output = outputs[find_output([item.name for item in outputs], wanted)]
+    if output.type != "tensor(float)":
+        raise CorruptError(f"the graph's {wanted} are {output.type}, expected tensor(float)")
+    found = output.shape
     if len(found) != 2 or (isinstance(found[1], int) and found[1] != dim):
         raise CorruptError(f"the graph's output has shape {found}, expected (n, {dim})")
-    return tuple(item if isinstance(item, int) else None for item in inputs[0].shape[1:])
+    first, *rest = inputs[0].shape
+    return _Ends(
+        image=inputs[0].name,
+        output=output.name,
+        shape=tuple(item if isinstance(item, int) else None for item in rest),
+        dtype=_INPUT_TYPES[inputs[0].type],
+        batch=first if isinstance(first, int) and first > 0 else 0,
+    )
 
 
 def _name(graph: Path | bytes) -> str:

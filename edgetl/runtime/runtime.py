@@ -16,12 +16,15 @@ from edgetl.decode import Source, read_image
 from edgetl.engines import Engine, Purpose, check_parity, open_engine
 from edgetl.errors import DataError
 from edgetl.runtime.prediction import Prediction
-from edgetl.targets import OnnxRuntime, OpenVino
+from edgetl.targets import OnnxRuntime, ServingTarget
 
 Many: TypeAlias = list[Any] | tuple[Any, ...]
 """Several samples; each is what `edgetl.decode.Source` names."""
 
 _BATCH = 8
+_MIN_COSINE = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.98, "int8": 0.98}
+"""Least cosine of an engine's features to the reference's, by the precision of the graph: two
+engines may round the same narrow number to either side."""
 
 
 class Runtime:
@@ -37,7 +40,7 @@ class Runtime:
         ParityError: The engine computes other features than the one the head was fitted with.
     """
 
-    def __init__(self, bundle: Bundle, *, target: OnnxRuntime | OpenVino | None = None) -> None:
+    def __init__(self, bundle: Bundle, *, target: ServingTarget | None = None) -> None:
         self.bundle = bundle
         self.engine = bundle_engine(bundle, target or OnnxRuntime(), purpose="serve")
 
@@ -48,7 +51,9 @@ class Runtime:
 
     def warm_up(self) -> None:
         """Build the engine's session and run it once, so that the first prediction is fast."""
-        self.engine(np.zeros((1, *self.bundle.preprocess.shape), dtype=np.float32))
+        batch = self._buffer(1)
+        batch.fill(0)
+        self.engine(batch)
 
     @overload
     def predict(self, x: Source, *, features: bool = False) -> Prediction: ...
@@ -77,16 +82,21 @@ class Runtime:
                 for prediction in self._predict(x[start : start + _BATCH], features, first=start)
             ]
         image = self._read(x, "the sample")
-        batch = np.empty((1, *self.bundle.preprocess.shape), dtype=np.float32)
+        batch = self._buffer(1)
         self.bundle.preprocess.apply(image, out=batch[0])
         return self._score(batch, features)[0]
 
     def _predict(self, sources: Many, features: bool, first: int) -> list[Prediction]:
-        batch = np.empty((len(sources), *self.bundle.preprocess.shape), dtype=np.float32)
+        batch = self._buffer(len(sources))
         for position, source in enumerate(sources):
             image = self._read(source, f"sample {first + position}")
             self.bundle.preprocess.apply(image, out=batch[position])
         return self._score(batch, features)
+
+    def _buffer(self, count: int) -> NDArray[Any]:
+        """Memory for `count` preprocessed samples."""
+        preprocess = self.bundle.preprocess
+        return np.empty((count, *preprocess.shape), dtype=preprocess.dtype)
 
     def _read(self, source: Source, name: str) -> NDArray[np.uint8]:
         """Decode a sample; errors say which one it is."""
@@ -97,7 +107,7 @@ class Runtime:
                 name = str(source)
             raise type(error)(f"{name}: {error}") from error
 
-    def _score(self, batch: NDArray[np.float32], features: bool) -> list[Prediction]:
+    def _score(self, batch: NDArray[Any], features: bool) -> list[Prediction]:
         values = self.engine(batch)
         probabilities = self.bundle.head.predict_proba(values).astype(np.float32)
         labels = self.labels
@@ -107,7 +117,7 @@ class Runtime:
         ]
 
 
-def bundle_engine(bundle: Bundle, target: OnnxRuntime | OpenVino, *, purpose: Purpose) -> Engine:
+def bundle_engine(bundle: Bundle, target: ServingTarget, *, purpose: Purpose) -> Engine:
     """The engine that runs a bundle's graph: the very bytes that were proved to be the bundle's.
 
     Any engine but ONNX Runtime on the CPU, which is the reference, first has to give the
@@ -117,7 +127,15 @@ def bundle_engine(bundle: Bundle, target: OnnxRuntime | OpenVino, *, purpose: Pu
         CorruptError: The graph was changed after the bundle was loaded.
         MissingDependencyError: The engine's package is not installed.
         ParityError: The engine's features are not the reference's.
+        ValueError: The target asks for another precision than the graph's.
     """
+    precision = _precision(bundle.manifest.graph)
+    wanted = getattr(target, "precision", None)
+    if wanted not in (None, precision):
+        raise ValueError(
+            f"the bundle's graph {bundle.manifest.graph} is {precision}, the target asks for "
+            f"{wanted}; leave precision out, or export a bundle with it"
+        )
     engine = open_engine(
         target,
         bundle.read_graph(),
@@ -127,12 +145,19 @@ def bundle_engine(bundle: Bundle, target: OnnxRuntime | OpenVino, *, purpose: Pu
     )
     reference = isinstance(target, OnnxRuntime) and target.provider == "cpu"
     if bundle.checks is not None and not reference:
-        probe = probe_batch(bundle.preprocess.shape)
-        check_parity(engine, probe, bundle.checks.probe_features, what=f"{target}")
+        preprocess = bundle.preprocess
+        probe = probe_batch(preprocess.shape, dtype=preprocess.dtype)
+        expected, least = bundle.checks.probe_features, _MIN_COSINE[precision]
+        check_parity(engine, probe, expected, min_cosine=least, what=f"{target}")
     return engine
 
 
-def load(path: str | Path, *, target: OnnxRuntime | OpenVino | None = None) -> Runtime:
+def _precision(graph: str) -> str:
+    """A graph's precision; file names say it, as in ``backbone.int8.onnx``."""
+    return next((part for part in graph.split(".") if part in _MIN_COSINE), "fp32")
+
+
+def load(path: str | Path, *, target: ServingTarget | None = None) -> Runtime:
     """Open a bundle for prediction.
 
     Args:
@@ -143,5 +168,7 @@ def load(path: str | Path, *, target: OnnxRuntime | OpenVino | None = None) -> R
         FileNotFoundError: There is no bundle at `path`.
         CorruptError: The bundle was changed after it was written.
         MissingDependencyError: The engine's package is not installed.
+        ParityError: The engine computes other features than the one the head was fitted with.
+        ValueError: The target asks for another precision than the graph's.
     """
     return Runtime(Bundle.load(path), target=target)
