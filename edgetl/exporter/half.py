@@ -1,7 +1,7 @@
 """Half precision: an ONNX graph that computes in float16 or bfloat16, or only stores it.
 
-It knows ONNX graphs and number formats. It knows nothing about any engine, and does not measure what
-the lost bits cost: that is the gates' matter.
+It knows ONNX graphs and number formats. It does not measure what the lost bits cost: that is the
+gates' matter.
 
 What stays in float32 when a graph is cast, and why:
 
@@ -11,7 +11,8 @@ What stays in float32 when a graph is cast, and why:
 - normalisations that an exporter wrote out (``x - mean``, its square, mean, root, quotient), found
   by their shape (`edgetl.exporter.half_decide`);
 - arithmetic on shapes, the bodies of control flow, operators without a half kernel in the ONNX
-  standard, and nodes with a constant that half precision can't hold.
+  standard, and nodes with a constant that half precision can't hold;
+- HardSwish when casting to bfloat16, since TensorRT's parser (11.4) refuses it there.
 
 Softmax, convolutions and matrix products are cast: engines add up inside them in float32, and a
 Cast beside a Softmax would keep TensorRT from fusing attention.
@@ -55,6 +56,10 @@ KEEP = frozenset(
 )
 """Operators that `cast_floats` keeps in float32 unless told otherwise."""
 
+_NEVER: dict[HalfType, frozenset[str]] = {
+    "float16": frozenset(),
+    "bfloat16": frozenset({"HardSwish"}),
+}
 _OPSET: dict[HalfType, int] = {"float16": 19, "bfloat16": 22}
 """The first operator sets whose QuantizeLinear takes float16, and whose Conv takes bfloat16."""
 _STORED_ERROR = 2.0**-10
@@ -90,7 +95,7 @@ def cast_floats(model: Any, to: HalfType, *, keep: Collection[str] = KEEP) -> An
     if result.functions:
         result = require("onnx.inliner", extra="train").inline_local_functions(result)
     _constants_to_initializers(result.graph)
-    decisions = Decisions(result, keep=keep, to=to)
+    decisions = Decisions(result, keep={*keep, *_NEVER[to]}, to=to)
     _Rewriter(onnx, result.graph, decisions, to).run()
     return result
 
