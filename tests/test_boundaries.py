@@ -31,7 +31,16 @@ WORKSTATION = {
     "features": {"_extras", "_paths", "decode", "engines", "errors", "preprocess"},
     "transfer": {"_extras", "errors", "heads"},
     "evaluate": {"bundle", "errors", "heads"},
-    "exporter": {"_extras", "backbone", "engines", "errors", "preprocess"},
+    "exporter": {
+        "_extras",
+        "backbone",
+        "bundle",
+        "engines",
+        "errors",
+        "preprocess",
+        "runtime",
+        "targets",
+    },
     "_records": {"bundle", "features", "heads", "targets"},
     "_adapt": {
         "_paths",
