@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors.numpy
@@ -40,6 +40,8 @@ class Bundle:
             before.
         path: The bundle's folder, or None while it only exists in memory.
         checks: What to check an engine or data against, or None.
+        compiled: Further files, by the name they have in the bundle: what was compiled for one kind
+            of machine.
     """
 
     manifest: Manifest
@@ -47,6 +49,7 @@ class Bundle:
     graph_path: Path
     path: Path | None = None
     checks: Checks | None = None
+    compiled: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -93,10 +96,16 @@ class Bundle:
             }
             if self.checks is not None:
                 files[checks.FILE] = _write(folder / checks.FILE, iter([self.checks.to_bytes()]))
+            for name, source in self.compiled.items():
+                files[name] = self._copy(source, folder / name)
             manifest = dataclasses.replace(self.manifest, files=files)
             (folder / MANIFEST).write_bytes(manifest.to_bytes())
         return dataclasses.replace(
-            self, manifest=manifest, graph_path=path / manifest.graph, path=path
+            self,
+            manifest=manifest,
+            graph_path=path / manifest.graph,
+            path=path,
+            compiled={name: path / name for name in self.compiled},
         )
 
     def read_graph(self) -> bytes:
@@ -105,30 +114,46 @@ class Bundle:
         Raises:
             CorruptError: The file was changed, replaced or removed since the bundle was loaded.
         """
-        data = _present(self.graph_path).read_bytes()
-        known = self.manifest.files.get(self.manifest.graph)
+        return self._read(self.graph_path, self.manifest.graph)
+
+    def read_compiled(self, name: str) -> bytes:
+        """The bytes of a compiled file, proved to be the bundle's.
+
+        Raises:
+            CorruptError: The file was changed, replaced or removed since the bundle was loaded.
+        """
+        return self._read(self.compiled[name], name)
+
+    def _read(self, path: Path, name: str) -> bytes:
+        data = _present(path).read_bytes()
+        known = self.manifest.files.get(name)
         if known is not None:
-            _check(self.graph_path, known, _digest(iter([data])))
+            _check(path, known, _digest(iter([data])))
         return data
 
+    def _copy(self, source: Path, destination: Path, suffix: bytes = b"") -> FileRecord:
+        """Copy a file, and prove that it still is what it was."""
+        known = self.manifest.files.get(destination.name)
+        record = _write(destination, _chunks(source, suffix))
+        if known is not None:
+            _check(source, known, record)
+        return record
+
     def _write_graph(self, destination: Path) -> FileRecord:
-        """Copy the graph; one from the cache gets preprocessing and labels stamped in."""
+        """Copy the graph; one from the cache gets preprocessing and labels stamped in.
+
+        An exported one has them already.
+        """
         known = self.manifest.files.get(self.manifest.graph)
         suffix = b""
-        if known is None:
+        if known is None and self.manifest.export is None:
             suffix = metadata_suffix(
                 {
                     "edgetl.labels": json.dumps(self.labels, ensure_ascii=False),
                     "edgetl.preprocess": json.dumps(self.preprocess.to_json(), sort_keys=True),
                 }
             )
-        record = _write(destination, _chunks(self.graph_path, suffix))
-        if known is not None and record != known:
-            raise CorruptError(
-                f"{self.graph_path} has {record.size} bytes and hash {record.sha256[:12]}, "
-                f"expected {known.size} and {known.sha256[:12]}: it was changed or replaced"
-            )
-        return record
+        return self._copy(self.graph_path, destination, suffix)
 
     @classmethod
     def load(cls, path: str | Path) -> Bundle:
@@ -158,7 +183,9 @@ class Bundle:
             )
         stored = small.get(checks.FILE)
         known = None if stored is None else Checks.from_bytes(stored)
-        return cls(manifest, head, path / manifest.graph, path, known)
+        named = () if manifest.export is None else manifest.export.compiled.values()
+        compiled = {name: path / name for name in named}
+        return cls(manifest, head, path / manifest.graph, path, known, compiled)
 
 
 def check_destination(path: Path) -> None:

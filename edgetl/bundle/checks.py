@@ -6,7 +6,7 @@ It knows arrays only; who runs the probe and who looks for known samples is not 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,14 @@ from edgetl.errors import CorruptError
 
 FILE = "checks.safetensors"
 
-_TYPES = {"probe_features": (np.float32, 2), "train_digests": (np.uint64, 1)}
+_TYPES: dict[str, tuple[type[np.generic], int]] = {
+    "probe_features": (np.float32, 2),
+    "train_digests": (np.uint64, 1),
+    "reference_digests": (np.uint64, 1),
+    "reference_classes": (np.int64, 1),
+    "reference_features": (np.float16, 2),
+}
+_OPTIONAL = ("reference_digests", "reference_classes", "reference_features")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +35,19 @@ class Checks:
     Args:
         probe_features: (1, dim) float32: what the reference engine makes of `probe_batch`.
         train_digests: (n,) uint64, sorted: the first 8 bytes of each training sample's digest.
+        reference_digests: (m,) uint64: of test samples, in an exported bundle; with the next two,
+            the export can be checked on a machine that lacks the bundle it was exported from.
+        reference_classes: (m,) int64: the classes that the original bundle gave them.
+        reference_features: (k, dim) float16, k <= m: the original features of the first k of them.
     """
 
     probe_features: NDArray[np.float32]
     train_digests: NDArray[np.uint64]
+    reference_digests: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    reference_classes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    reference_features: NDArray[np.float16] = field(
+        default_factory=lambda: np.zeros((0, 0), np.float16)
+    )
 
     def trained_on(self, digests: Iterable[bytes]) -> NDArray[np.bool_]:
         """Which samples were in the training part, by the digests of their content."""
@@ -39,7 +55,13 @@ class Checks:
 
     def to_bytes(self) -> bytes:
         """The file's content."""
-        return safetensors.numpy.save({name: getattr(self, name) for name in sorted(_TYPES)})
+        return safetensors.numpy.save(
+            {
+                name: getattr(self, name)
+                for name in sorted(_TYPES)
+                if name not in _OPTIONAL or getattr(self, name).size
+            }
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Checks:
@@ -51,12 +73,22 @@ class Checks:
         arrays = read_arrays(data, FILE)
         for name, (dtype, ndim) in _TYPES.items():
             found = arrays.get(name)
+            if found is None and name in _OPTIONAL:
+                continue
             if found is None or found.dtype != dtype or found.ndim != ndim:
                 raise CorruptError(f"{FILE} has no usable array {name!r}")
-        return cls(
-            probe_features=arrays["probe_features"].astype(np.float32, copy=False),
-            train_digests=arrays["train_digests"].astype(np.uint64, copy=False),
-        )
+        checks = cls(**{name: arrays[name] for name in _TYPES if name in arrays})  # type: ignore[arg-type]
+        if (
+            not len(checks.reference_features)
+            <= len(checks.reference_digests)
+            == len(checks.reference_classes)
+        ):
+            raise CorruptError(
+                f"{FILE} has {len(checks.reference_digests)} reference digests, "
+                f"{len(checks.reference_classes)} classes and {len(checks.reference_features)} "
+                "features, which do not belong together"
+            )
+        return checks
 
 
 def probe_batch(shape: tuple[int, int, int], *, dtype: str = "float32") -> NDArray[Any]:

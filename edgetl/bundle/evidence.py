@@ -216,7 +216,7 @@ class Evidence:
 
     def to_json(self) -> dict[str, Any]:
         """All fields as plain JSON types."""
-        return typing.cast("dict[str, Any]", _plain(dataclasses.asdict(self)))
+        return typing.cast("dict[str, Any]", plain_json(dataclasses.asdict(self)))
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Evidence:
@@ -225,7 +225,7 @@ class Evidence:
         Raises:
             CorruptError: A field is missing, unknown, of the wrong type, or contradicts another.
         """
-        return _record(cls, values, "evidence")
+        return read_record(cls, values, "evidence")
 
     def __str__(self) -> str:
         from edgetl.bundle.evidence_table import render
@@ -233,16 +233,16 @@ class Evidence:
         return render(self)
 
 
-def _plain(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
     """Tuples as lists, all the way down."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_json(item) for item in value]
     return value
 
 
-def _record(kind: type[_T], values: Any, where: str) -> _T:
+def read_record(kind: type[_T], values: Any, where: str) -> _T:
     """Build a dataclass from a JSON object, checking keys and types against its annotations."""
     if not isinstance(values, dict):
         raise _wrong(where, values, "an object")
@@ -271,7 +271,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value
     if dataclasses.is_dataclass(kind):
-        return _record(typing.cast("type[Any]", kind), value, where)
+        return read_record(typing.cast("type[Any]", kind), value, where)
     if origin in (types.UnionType, typing.Union):
         return _read_union(arguments, value, where)
     if origin is tuple:

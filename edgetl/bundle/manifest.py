@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from edgetl.bundle.evidence import Evidence
+from edgetl.bundle.export_record import ExportRecord
 from edgetl.errors import CorruptError
 from edgetl.preprocess import Preprocess
 
-FORMAT = 1
+FORMAT = 2
+"""Format 2 added `Manifest.export`; format 1 is read too."""
+_READ = (1, 2)
 MANIFEST = "manifest.json"
 
 _DIGEST_KEY = b'"digest": "'
@@ -48,6 +51,7 @@ class Manifest:
         arrays: File name of the head's arrays.
         provenance: Where it comes from: data, counts, versions, times (plain JSON values).
         evidence: What was measured, or None.
+        export: How it was exported from another bundle, or None.
         files: A record for every file but the manifest.
     """
 
@@ -61,6 +65,7 @@ class Manifest:
     arrays: str = "head.safetensors"
     provenance: Mapping[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = None
+    export: ExportRecord | None = None
     files: Mapping[str, FileRecord] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
@@ -83,6 +88,7 @@ class Manifest:
             },
             "provenance": dict(self.provenance),
             "evidence": None if self.evidence is None else self.evidence.to_json(),
+            "export": None if self.export is None else self.export.to_json(),
         }
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         data = text.encode() + b"\n"
@@ -112,9 +118,9 @@ def _checked_json(data: bytes) -> dict[str, Any]:
         raise CorruptError(f"{MANIFEST} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise CorruptError(f"{MANIFEST} holds a {type(content).__name__}, not an object")
-    if content.get("format") != FORMAT:
+    if content.get("format") not in _READ or isinstance(content["format"], bool):
         raise CorruptError(
-            f"{MANIFEST} has format {content.get('format')!r}, this edgetl reads format {FORMAT}; "
+            f"{MANIFEST} has format {content.get('format')!r}, this edgetl reads formats {_READ}; "
             "open it with the edgetl that wrote it, or a newer one"
         )
     start = data.find(_DIGEST_KEY) + len(_DIGEST_KEY)
@@ -142,6 +148,7 @@ def _from_content(content: dict[str, Any]) -> Manifest:
     if len(set(labels)) != len(labels) or len(labels) < 2:
         raise ValueError(f"need at least 2 distinct labels, got {labels[:8]}")
     evidence = content["evidence"]
+    export = None if content["format"] == 1 else content["export"]
     return Manifest(
         labels=labels,
         preprocess=Preprocess.from_json(content["preprocess"]),
@@ -153,6 +160,7 @@ def _from_content(content: dict[str, Any]) -> Manifest:
         arrays=head["arrays"],
         provenance=dict(content["provenance"]),
         evidence=None if evidence is None else Evidence.from_json(evidence),
+        export=None if export is None else ExportRecord.from_json(export),
         files=files,
     )
 

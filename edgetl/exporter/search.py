@@ -1,0 +1,411 @@
+"""The search for the int8 graph that pays: measured on the machine it runs on.
+
+Which types are fast, which operators have good kernels and where the borders between int8 and float
+should lie depends on the processor and the version of the runtime; so candidates are built and
+timed against the float graph, in turns in one run. The fastest whose accuracy holds is kept. It
+knows latency and features; what accuracy means is the caller's `Judge`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.errors import EdgetlError
+from edgetl.exporter.calibrate import Calibration
+from edgetl.exporter.errors_by_node import node_errors
+from edgetl.exporter.histogram import METHODS
+from edgetl.exporter.processor import saturates
+from edgetl.exporter.quantize import QuantConfig, quantize
+from edgetl.exporter.regions import CHUNKS, switches
+from edgetl.exporter.timing import interleaved
+
+_WORTH = 1.02
+"""A change has to be this much faster to count as one."""
+_TIE = 0.95
+"""Candidates at least this fast beside the fastest are as good; the one with least error wins."""
+_RESCUED = (0.1, 0.25, 0.5)
+"""Shares of the quantized tensors' producers, the worst ones, that are tried in float."""
+
+Features: TypeAlias = NDArray[np.float32]
+
+
+class Call(Protocol):
+    """A graph that runs."""
+
+    def __call__(self, batch: NDArray[Any]) -> Features:
+        """Features (n, dim) of a batch."""
+
+
+class Open(Protocol):
+    """Opens the bytes of a graph as it would serve on this machine."""
+
+    def __call__(self, graph: bytes) -> Call:
+        """The engine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a judge says of a candidate.
+
+    Args:
+        accepted: Whether its accuracy is inside the budget.
+        accuracy: Held-out accuracy on the training part.
+        reason: In words.
+    """
+
+    accepted: bool
+    accuracy: float
+    reason: str
+
+
+Judge: TypeAlias = Callable[[Call], Verdict]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One configuration and what was measured of it.
+
+    Args:
+        config: The configuration.
+        graph: The graph's bytes.
+        milliseconds: Median latency of a single sample.
+        speedup: How many times as fast as the float graph in the same run: quotient of the lower
+            quartiles, which other programs on the machine disturb least.
+        cosine: Mean cosine of its features to the float graph's.
+        sqnr: Signal to quantization noise of its features in dB.
+        verdict: The judge's, or None if it was not asked.
+    """
+
+    config: QuantConfig
+    graph: bytes = field(repr=False)
+    milliseconds: float
+    speedup: float
+    cosine: float
+    sqnr: float
+    verdict: Verdict | None = None
+
+    def to_json(self) -> dict[str, str | int | float | bool | None]:
+        """One flat row of the table of what was tried."""
+        return {
+            "configuration": str(self.config),
+            "ms": self.milliseconds,
+            "speedup": self.speedup,
+            "cosine": self.cosine,
+            "sqnr_db": self.sqnr,
+            "mb": len(self.graph) / 1e6,
+            "accuracy": None if self.verdict is None else self.verdict.accuracy,
+            "verdict": None if self.verdict is None else self.verdict.reason,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """How thoroughly to search.
+
+    Args:
+        rounds: Rounds of switching regions between int8 and float; 0 takes the graph as a whole.
+        chunks: Into how many parts the graph is cut for that.
+        seconds: Timed seconds for each candidate of a comparison.
+        portable: Whether the graph must also be right on x86 processors without VNNI, which needs
+            weights of 7 bits.
+        allow_slower: Whether a graph slower than float will do.
+    """
+
+    rounds: int = 3
+    chunks: int = CHUNKS
+    seconds: float = 0.4
+    portable: bool = False
+    allow_slower: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """What was found.
+
+    Args:
+        chosen: The fastest candidate inside the budget; None if there is none that pays.
+        candidates: All that were tried, in that order.
+        float_milliseconds: Median latency of the float graph.
+        node_errors: Float tensor to the signal to noise ratio in dB that it has in the chosen
+            graph, worst first.
+        reason: Why the chosen one, or why none.
+    """
+
+    chosen: Candidate | None
+    candidates: tuple[Candidate, ...]
+    float_milliseconds: float
+    node_errors: Mapping[str, float]
+    reason: str
+
+
+def search_int8(
+    model: Any,
+    calibration: Calibration,
+    *,
+    samples: NDArray[Any],
+    float_graph: bytes,
+    open_engine: Open,
+    judge: Judge,
+    options: SearchOptions | None = None,
+) -> SearchResult:
+    """Find the fastest int8 graph whose accuracy holds.
+
+    Args:
+        model: A prepared float graph.
+        calibration: Of that graph, on training samples.
+        samples: (n, ...) preprocessed training samples on which features are compared.
+        float_graph: The graph to be faster than.
+        open_engine: How graphs are run.
+        judge: Says whether a candidate's accuracy is inside the budget.
+        options: How thoroughly to search.
+
+    Raises:
+        EdgetlError: No configuration could be quantized at all.
+    """
+    search = _Search(model, calibration, samples, float_graph, open_engine, options)
+    best = search.by_kind()
+    for _ in range(search.options.rounds):
+        better = search.by_region(best)
+        if better is None:
+            break
+        best = better
+    best = search.by_method(best)
+    return search.conclude(best, judge)
+
+
+class _Search:
+    """The state of one search: what was built, and how it did."""
+
+    def __init__(
+        self,
+        model: Any,
+        calibration: Calibration,
+        samples: NDArray[Any],
+        float_graph: bytes,
+        open_engine: Open,
+        options: SearchOptions | None,
+    ) -> None:
+        self.options = options or SearchOptions()
+        self.model, self.calibration, self.samples = model, calibration, samples
+        self.open = open_engine
+        self.float = open_engine(float_graph)
+        self.expected = self._features(self.float)
+        self.float_milliseconds = 0.0
+        self.ranges = {method: calibration.ranges(method) for method in METHODS}
+        self.tried: dict[QuantConfig, Candidate] = {}
+        self.engines: dict[QuantConfig, Call] = {}
+        self.failures: list[str] = []
+
+    def by_kind(self) -> Candidate:
+        """The fastest of the kinds of types and operators, with the graph as a whole."""
+        seven_bit = self.options.portable or saturates()
+        asymmetric = QuantConfig(seven_bit=seven_bit)
+        kinds = [
+            asymmetric,
+            dataclasses.replace(asymmetric, operators="compute"),
+            dataclasses.replace(asymmetric, per_channel=False),
+            QuantConfig(activations="s8"),
+        ]
+        if seven_bit:
+            # Other kernels, which do not overflow.
+            kinds.append(QuantConfig(weights="u8", per_channel=False))
+        found = self.compare(kinds)
+        if not found:
+            raise EdgetlError("no int8 graph could be made: " + "; ".join(self.failures))
+        best = fittest(found)
+        # A graph of which only the matrix products or the gates pay is far from the whole one.
+        parts = switches(self.model, best.config, chunks=1)
+        whole = frozenset().union(*parts.values())
+        few = [
+            dataclasses.replace(best.config, keep_float=whole - names)
+            for what, names in parts.items()
+            if "part" not in what
+        ]
+        return fittest(self.compare([best.config, *few]))
+
+    def by_region(self, best: Candidate) -> Candidate | None:
+        """Switch parts of the graph between int8 and float; None if nothing is gained."""
+        kept = best.config.keep_float
+        moves = []
+        for names in switches(self.model, best.config, chunks=self.options.chunks).values():
+            moves.append(kept - names if names <= kept else kept | names)
+        configs = [dataclasses.replace(best.config, keep_float=keep) for keep in moves]
+        found = self.compare([best.config, *configs])
+        now = next((item for item in found if item.config == best.config), best)
+        gains = sorted(
+            (item for item in found if item.speedup > now.speedup * _WORTH),
+            key=lambda item: -item.speedup,
+        )
+        if not gains:
+            return None
+        # Moves that gain alone mostly gain together; the comparison tells.
+        joint = kept
+        for item in gains:
+            joint = joint ^ (kept ^ item.config.keep_float)
+        several = dataclasses.replace(best.config, keep_float=joint)
+        last = self.compare([best.config, gains[0].config, several])
+        now = next((item for item in last if item.config == best.config), now)
+        winner = fittest(last)
+        return winner if winner.speedup > now.speedup * _WORTH else None
+
+    def by_method(self, best: Candidate) -> Candidate:
+        """The way of taking ranges, and bias correction, with the least error; speed is the same.
+
+        A correction has to gain half a decibel: less is no measurable help.
+        """
+        found = [self.measured(config, best) for config in self._variants(best.config, False)]
+        chosen = max((item for item in found if item), key=lambda item: item.sqnr, default=best)
+        corrected = dataclasses.replace(chosen.config, bias_correction=True)
+        trial = self.measured(corrected, best)
+        if trial is not None and trial.sqnr > chosen.sqnr + 0.5:
+            chosen = trial
+        return chosen
+
+    def _variants(self, config: QuantConfig, correction: bool) -> list[QuantConfig]:
+        return [
+            dataclasses.replace(config, method=method, bias_correction=correction)
+            for method in METHODS
+        ]
+
+    def conclude(self, best: Candidate, judge: Judge) -> SearchResult:
+        """Judge candidates from the fastest on, until one is accepted."""
+        errors = node_errors(self.model, best.graph, self.samples[:4])
+        last = best
+        for candidate in self._in_order(best, errors):
+            if candidate.speedup < 1 and not self.options.allow_slower:
+                self.tried.setdefault(candidate.config, candidate)
+                return self._result(
+                    None,
+                    errors,
+                    f"the fastest int8 graph inside the budget would run at "
+                    f"{candidate.speedup:.2f} times the speed of float32",
+                )
+            verdict = judge(self.engine(candidate))
+            last = self.tried[candidate.config] = dataclasses.replace(candidate, verdict=verdict)
+            if verdict.accepted:
+                final = node_errors(self.model, last.graph, self.samples[:4])
+                return self._result(last, final, verdict.reason)
+        reason = last.verdict.reason if last.verdict else "nothing was judged"
+        return self._result(None, errors, f"no int8 graph is accurate enough: {reason}")
+
+    def _in_order(self, best: Candidate, errors: Mapping[str, float]) -> Iterable[Candidate]:
+        """The best candidate, then ones with more of the worst nodes in float, fastest first."""
+        yield best
+        rescued = []
+        for share in _RESCUED:
+            worst = _producers(self.model, list(errors)[: max(1, int(len(errors) * share))])
+            rescued.append(
+                dataclasses.replace(best.config, keep_float=best.config.keep_float | worst)
+            )
+        yield from sorted(self.compare(rescued), key=lambda item: -item.speedup)
+
+    def _result(
+        self, chosen: Candidate | None, errors: Mapping[str, float], reason: str
+    ) -> SearchResult:
+        return SearchResult(
+            chosen=chosen,
+            candidates=tuple(self.tried.values()),
+            float_milliseconds=self.float_milliseconds,
+            node_errors=errors,
+            reason=reason,
+        )
+
+    def compare(self, configs: list[QuantConfig]) -> list[Candidate]:
+        """Build what is new and time all of them, with the float graph, in turns."""
+        graphs: dict[QuantConfig, bytes] = {}
+        for config in dict.fromkeys(configs):
+            known = self.tried.get(config)
+            graph = known.graph if known else self._build(config)
+            if graph is not None:
+                graphs[config] = graph
+        calls: dict[str, Callable[[], object]] = {"float": self._one(self.float)}
+        opened: dict[QuantConfig, Call] = {}
+        for config, graph in graphs.items():
+            opened[config] = self.engines.get(config) or self.open(graph)
+            calls[str(len(calls))] = self._one(opened[config])
+        timings = interleaved(calls, rounds=7, calls=40, pause=0.01, seconds=self.options.seconds)
+        base = timings["float"]
+        self.float_milliseconds = base.median * 1e3
+        result = []
+        for (config, graph), timing in zip(graphs.items(), list(timings.values())[1:], strict=True):
+            cosine, sqnr = self._error(opened[config])
+            result.append(
+                Candidate(
+                    config=config,
+                    graph=graph,
+                    milliseconds=timing.median * 1e3,
+                    speedup=base.percentile(25) / timing.percentile(25),
+                    cosine=cosine,
+                    sqnr=sqnr,
+                )
+            )
+        self.tried.update({item.config: item for item in result})
+        return result
+
+    def measured(self, config: QuantConfig, like: Candidate) -> Candidate | None:
+        """A candidate whose speed is known from one of the same shape; only errors are new."""
+        if config in self.tried:
+            return self.tried[config]
+        graph = self._build(config)
+        if graph is None:
+            return None
+        cosine, sqnr = self._error(self.open(graph))
+        found = dataclasses.replace(like, config=config, graph=graph, cosine=cosine, sqnr=sqnr)
+        self.tried[config] = found
+        return found
+
+    def engine(self, candidate: Candidate) -> Call:
+        """An engine for a candidate."""
+        return self.open(candidate.graph)
+
+    def _build(self, config: QuantConfig) -> bytes | None:
+        try:
+            model = quantize(
+                self.model,
+                config,
+                ranges=self.ranges[config.method],
+                channel_means=self.calibration.channel_means,
+            )
+        except ValueError:
+            return None  # nothing left to quantize
+        except EdgetlError as error:
+            self.failures.append(str(error))
+            return None
+        content: bytes = model.SerializeToString(deterministic=True)
+        return content
+
+    def _one(self, engine: Call) -> Callable[[], object]:
+        single = self.samples[:1]
+        return lambda: engine(single)
+
+    def _features(self, engine: Call) -> Features:
+        return np.concatenate([engine(sample[None]) for sample in self.samples])
+
+    def _error(self, engine: Call) -> tuple[float, float]:
+        """Mean cosine and signal to noise ratio in dB of the samples' features."""
+        found = self._features(engine).astype(np.float64)
+        wanted = self.expected.astype(np.float64)
+        norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+        cosine = float(np.mean((found * wanted).sum(axis=1) / np.maximum(norms, 1e-30)))
+        noise = float(((found - wanted) ** 2).sum())
+        signal = float((wanted**2).sum())
+        return cosine, 10 * float(np.log10(max(signal, 1e-30) / max(noise, 1e-30)))
+
+
+def fittest(candidates: Sequence[Candidate]) -> Candidate:
+    """The fastest; of those that are as fast, within the noise, the one with the least error."""
+    fastest = max(item.speedup for item in candidates)
+    equals = [item for item in candidates if item.speedup >= fastest * _TIE]
+    return max(equals, key=lambda item: item.sqnr)
+
+
+def _producers(model: Any, tensors: list[str]) -> frozenset[str]:
+    """Names of the nodes that make these tensors."""
+    wanted = set(tensors)
+    return frozenset(node.name for node in model.graph.node if wanted.intersection(node.output))
