@@ -5,7 +5,6 @@ It strings the parts together and knows what each is for; how each works is writ
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl._parts import Part, extract_parts, usable
 from edgetl._paths import cache_dir
 from edgetl._records import Clock, head_record, precision_notes, run_record
 from edgetl.backbone import Backbone
@@ -28,15 +28,13 @@ from edgetl.engines import Engine, OrtEngine, check_parity, open_engine
 from edgetl.errors import DataError
 from edgetl.evaluate import evaluate_head, knn_predictions
 from edgetl.exporter.graph import FeatureGraph, feature_graph
-from edgetl.features import Extraction, ExtractOptions, FeatureStore, extract, feature_key
+from edgetl.features import ExtractOptions
 from edgetl.heads import HEADS, Head, load_head, select_head
 from edgetl.preprocess import Preprocess
 from edgetl.runtime import bundle_engine
 from edgetl.targets import OnnxRuntime, OpenVino, Target, Torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from edgetl.engines.torch import TorchNetwork
 
 _FP32_COSINE = 0.9999
@@ -120,8 +118,16 @@ def adapt(
     engine = _extraction_engine(target, graph, network, probe, reference)
 
     about = f"{network.name}, {target}"
-    extraction = _extract([train, test], engine, preprocess, options, about=about)
-    fitted, measured = _usable(extraction, [train, test])
+    extraction = extract_parts(
+        [train, test],
+        engine,
+        preprocess,
+        options=options.extract,
+        storage=options.storage,
+        cache=options.cache,
+        about=about,
+    )
+    fitted, measured = usable(extraction, [train, test])
     selection = select_head(fitted.features, fitted.targets, head=head, seed=options.seed)
     shipped = load_head(selection.head.kind, selection.head.arrays())
 
@@ -193,8 +199,16 @@ def evaluate_bundle(
     options = dataclasses.replace(options, storage=manifest.provenance.get("storage", "float16"))
     engine = bundle_engine(bundle, target, purpose="extract")
     about = f"{manifest.backbone}, {target}"
-    extraction = _extract([test], engine, manifest.preprocess, options, about=about)
-    (measured,) = _usable(extraction, [test])
+    extraction = extract_parts(
+        [test],
+        engine,
+        manifest.preprocess,
+        options=options.extract,
+        storage=options.storage,
+        cache=options.cache,
+        about=about,
+    )
+    (measured,) = usable(extraction, [test])
     known = manifest.evidence
     seen = _seen(bundle, measured)
     notes = test.notes
@@ -220,7 +234,7 @@ def evaluate_bundle(
     )
 
 
-def _seen(bundle: Bundle, measured: _Part) -> list[str]:
+def _seen(bundle: Bundle, measured: Part) -> list[str]:
     """Names of the samples whose content is in the part that the bundle was fitted on."""
     if bundle.checks is None:
         return []
@@ -251,17 +265,6 @@ def _check_classes(train: Dataset) -> None:
     for label, count in zip(train.labels, train.counts, strict=True):
         if not count:
             raise DataError(f"class {label!r} has no training sample")
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The samples of one part that could be used, with their features."""
-
-    names: tuple[str, ...]
-    targets: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    features: NDArray[np.float32]
-    digests: tuple[bytes, ...]
 
 
 def _probe(train: Dataset, preprocess: Preprocess) -> NDArray[np.float32]:
@@ -304,66 +307,8 @@ def _extraction_engine(
     return engine
 
 
-def _extract(
-    parts: Sequence[Dataset],
-    engine: Engine,
-    preprocess: Preprocess,
-    options: AdaptOptions,
-    *,
-    about: str,
-) -> Extraction:
-    """Extract all parts in one go, through the cache unless it is switched off."""
-    with contextlib.ExitStack() as stack:
-        store = None
-        if options.cache:
-            store = FeatureStore(
-                cache_dir() / "features",
-                feature_key(engine, preprocess, dtype=options.storage),
-                engine.dim,
-                dtype=options.storage,
-                about=about,
-            )
-            stack.enter_context(store)
-        return extract(
-            [source for part in parts for source in part.sources],
-            names=[name for part in parts for name in part.names],
-            engine=engine,
-            preprocess=preprocess,
-            store=store,
-            options=options.extract,
-        )
-
-
-def _usable(extraction: Extraction, parts: Sequence[Dataset]) -> list[_Part]:
-    """Cut an extraction into its parts again, without the samples that were skipped.
-
-    Raises:
-        DataError: A part is left without a sample, or the training part without one of a class.
-    """
-    results = []
-    start = 0
-    for part in parts:
-        rows = np.flatnonzero((extraction.index >= start) & (extraction.index < start + len(part)))
-        kept = part.subset(extraction.index[rows] - start)
-        start += len(part)
-        empty = [
-            label
-            for label, before, after in zip(part.labels, part.counts, kept.counts, strict=True)
-            if before and not after
-        ]
-        if not len(kept) or (part is parts[0] and len(parts) > 1 and empty):
-            which = "a part" if not len(kept) else f"class {empty[0]!r}"
-            reasons = "; ".join(f"{s.name}: {s.reason}" for s in extraction.skipped[:5])
-            raise DataError(f"{which} is left without a readable sample ({reasons})")
-        digests = tuple(extraction.digests[row] for row in rows)
-        results.append(
-            _Part(kept.names, kept.targets, kept.counts, extraction.features[rows], digests)
-        )
-    return results
-
-
 def _provenance(
-    data: Any, network: Backbone, fitted: _Part, options: AdaptOptions
+    data: Any, network: Backbone, fitted: Part, options: AdaptOptions
 ) -> dict[str, Any]:
     """What a later step needs to find the training part again, and to know that it is the same."""
     digest = hashlib.sha256(b"".join(sorted(fitted.digests)))
