@@ -7,6 +7,7 @@ what; how things are measured is in `bench_measure` and `bench_process`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import platform
 import sys
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edgetl
-from edgetl.bundle import Bundle
+from edgetl.bundle import MANIFEST, Bundle
 from edgetl.engines import available_cores
 from edgetl.errors import CorruptError
 from edgetl.exporter.bench_measure import (
@@ -26,7 +27,7 @@ from edgetl.exporter.bench_measure import (
     measure_throughput,
 )
 from edgetl.exporter.bench_report import BenchReport, Side
-from edgetl.targets import OnnxRuntime, OpenVino
+from edgetl.targets import OnnxRuntime, OpenVino, ServingTarget
 
 _NAME_ONE = "name one with against= (--against)"
 
@@ -76,7 +77,7 @@ class BenchOptions:
 def bench(
     bundle: Bundle | str | Path,
     *,
-    target: OnnxRuntime | OpenVino | None = None,
+    target: ServingTarget | None = None,
     against: Bundle | str | Path | None = None,
     options: BenchOptions | None = None,
 ) -> BenchReport:
@@ -182,37 +183,40 @@ def _against(
 
 
 def _source(bundle: Bundle) -> tuple[Bundle | None, list[str]]:
-    """The bundle that this one says it was exported from."""
-    record = getattr(bundle.manifest, "export", None)
-    source = getattr(record, "source", None)
-    if not source:
+    """The bundle that this one says it was exported from, if it is still that one."""
+    record = bundle.manifest.export
+    if record is None or not record.source:
         return None, [
             "no fp32 bundle to compare with: this one does not say that it was exported from "
             f"another; {_NAME_ONE}"
         ]
     try:
-        return Bundle.load(source), []
+        source = Bundle.load(record.source)
+        digest = hashlib.sha256((Path(record.source) / MANIFEST).read_bytes()).hexdigest()
     except (OSError, CorruptError) as error:
-        return None, [
-            f"no fp32 bundle to compare with: the source that this one names, {source}, is not at "
-            f"hand ({error}); {_NAME_ONE}"
-        ]
+        reason = f"is not at hand ({error})"
+    else:
+        if record.source_digest in ("", digest):
+            return source, []
+        reason = "is another one by now"
+    return None, [
+        f"no fp32 bundle to compare with: the one that this was exported from, {record.source}, "
+        f"{reason}; {_NAME_ONE}"
+    ]
 
 
-def _contender(
-    side: Side, bundle: Bundle, target: OnnxRuntime | OpenVino, scratch: Path
-) -> Contender:
+def _contender(side: Side, bundle: Bundle, target: ServingTarget, scratch: Path) -> Contender:
     """A bundle with a folder, as fresh processes need one; that of one in memory is scratch."""
     if bundle.path is not None:
         return Contender(side, bundle, target, str(bundle.path))
     return Contender(side, bundle.save(scratch / f"{side}.edgetl"), target, "(in memory)")
 
 
-def _any_precision(target: OnnxRuntime | OpenVino) -> OnnxRuntime | OpenVino:
+def _any_precision(target: ServingTarget) -> ServingTarget:
     """The target for a bundle of another precision than the first one's."""
-    if isinstance(target, OnnxRuntime):
-        return dataclasses.replace(target, precision=None)
-    return target
+    if isinstance(target, OpenVino):
+        return target
+    return dataclasses.replace(target, precision=None)
 
 
 def _say(options: BenchOptions, text: str) -> None:

@@ -24,7 +24,7 @@ from edgetl.exporter.bench_process import FreshStart, start_bare, start_edgetl
 from edgetl.exporter.bench_report import ColdStart, Latency, Side, Subject, Throughput, What
 from edgetl.exporter.timing import Ratio, Timing, interleaved, ratio
 from edgetl.runtime import Runtime, bundle_engine
-from edgetl.targets import OnnxRuntime, OpenVino
+from edgetl.targets import OnnxRuntime, ServingTarget, TensorRT
 
 _THROUGHPUT_ROUNDS = 5
 _SEVERITY_ERROR = 3  # ONNX Runtime's numbering; its warnings are not what is asked for here
@@ -45,7 +45,7 @@ class Contender:
 
     side: Side
     bundle: Bundle
-    target: OnnxRuntime | OpenVino
+    target: ServingTarget
     name: str
 
     @property
@@ -81,7 +81,7 @@ class Contender:
     @property
     def threads(self) -> int:
         """Threads of a call, 0 where the engine's own choice is left to it."""
-        return int(getattr(self.target, "threads", 0))
+        return 0 if isinstance(self.target, TensorRT) else self.target.threads
 
     def tensor(self, photo: NDArray[np.uint8]) -> NDArray[Any]:
         """The photo as the graph's input, a batch of one."""
@@ -255,7 +255,7 @@ def _median(values: list[int | None]) -> int | None:
 def _engines(contender: Contender) -> list[tuple[int | None, Engine]]:
     """The contender's engine with one thread and with all (or those asked for)."""
     target = contender.target
-    if not hasattr(target, "threads"):
+    if isinstance(target, TensorRT):
         return [(None, bundle_engine(contender.bundle, target, purpose="serve"))]
     return [
         (

@@ -1,7 +1,9 @@
 """The bench: what is measured and reported, and that it needs no more than a device has."""
 
 import dataclasses
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ import psutil
 import pytest
 
 from edgetl.bundle import Bundle, Manifest
+from edgetl.bundle.export_record import ExportRecord, Limits
 from edgetl.errors import CorruptError, EdgetlError
 from edgetl.exporter import bench_measure, bench_memory, bench_process
 from edgetl.exporter.bench import BenchOptions, bench
@@ -168,33 +171,42 @@ def test_what_there_is_nothing_to_compare_with_is_said(exact):
     assert note in str(report)
 
 
-def with_source(bundle, source):
-    """The bundle as it is when its manifest names a source."""
-    manifest = SimpleNamespace(
-        **{f.name: getattr(bundle.manifest, f.name) for f in dataclasses.fields(bundle.manifest)}
+def with_source(bundle, source, folder):
+    """The bundle as it is when it was exported from another one."""
+    digest = hashlib.sha256((source / "manifest.json").read_bytes()).hexdigest()
+    record = ExportRecord(
+        engine="onnxruntime",
+        precision="int8",
+        fused=False,
+        limits=Limits(least_cosine=0.9, mean_cosine=0.9, agreement=0.9, max_drop=1),
+        source=str(source),
+        source_digest=digest,
     )
-    manifest.export = SimpleNamespace(source=str(source))
-    return dataclasses.replace(bundle, manifest=manifest)
+    manifest = dataclasses.replace(bundle.manifest, export=record)
+    return dataclasses.replace(bundle, manifest=manifest).save(folder / "exported.edgetl").path
 
 
-def test_the_recorded_source_is_what_a_bundle_is_compared_with(small, exact, monkeypatch):
-    monkeypatch.setattr(Bundle, "size", 1)
-    report = bench(with_source(small, exact.path), options=QUICK)
-    assert [subject.path for subject in report.subjects] == [str(small.path), str(exact.path)]
+def test_the_recorded_source_is_what_a_bundle_is_compared_with(small, exact, tmp_path):
+    exported = with_source(small, exact.path, tmp_path)
+    report = bench(exported, options=QUICK)
+    assert [subject.path for subject in report.subjects] == [str(exported), str(exact.path)]
     assert report.find("engine").vs_against is not None
     assert report.notes == ()
 
 
-def test_a_source_that_is_gone_or_damaged_is_said(small, exact, tmp_path, monkeypatch):
-    monkeypatch.setattr(Bundle, "size", 1)
-    report = bench(with_source(small, tmp_path / "gone.edgetl"), options=QUICK)
-    assert "gone.edgetl" in report.notes[0]
-    content = bytearray((exact.path / "backbone.onnx").read_bytes())
-    content[-1] ^= 1
-    (exact.path / "backbone.onnx").write_bytes(content)
-    report = bench(with_source(small, exact.path), options=QUICK)
-    assert "was changed" in report.notes[0]
-    assert len(report.subjects) == 1
+def test_a_source_that_is_gone_damaged_or_replaced_is_said(small, exact, tmp_path):
+    exported = with_source(small, exact.path, tmp_path)
+    content = (exact.path / "backbone.onnx").read_bytes()
+    (exact.path / "backbone.onnx").write_bytes(content[:-1] + b"?")
+    reasons = [bench(exported, options=QUICK).notes]
+    mean_colour(tmp_path / "new.edgetl", scale=3.0).save(exact.path)
+    reasons.append(bench(exported, options=QUICK).notes)
+    shutil.rmtree(exact.path)
+    reasons.append(bench(exported, options=QUICK).notes)
+    for (note,), words in zip(
+        reasons, ("was changed", "is another one", "is not a bundle"), strict=True
+    ):
+        assert str(exact.path) in note and words in note and "--against" in note
 
 
 def test_a_bundle_in_memory(tmp_path):
