@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import onnxruntime
 import psutil
 import pytest
 
@@ -217,6 +218,41 @@ def test_a_bundle_in_memory(tmp_path):
     saved = bundle.save(tmp_path / "saved.edgetl").path
     assert subject.bundle_bytes == sum(file.stat().st_size for file in saved.iterdir())
     assert len(report.cold_start) == 2
+
+
+def test_a_graph_of_bytes_in_onnxruntimes_own_format(exact, tmp_path):
+    """Its input is uint8 NHWC, and so must be what the engine and bare onnxruntime get."""
+    helper, kinds = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("Cast", ["images"], ["numbers"], to=kinds.FLOAT),
+        helper.make_node("Transpose", ["numbers"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("GlobalAveragePool", ["planes"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["features"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "backbone",
+        [helper.make_tensor_value_info("images", kinds.UINT8, ["batch", 16, 16, 3])],
+        [helper.make_tensor_value_info("features", kinds.FLOAT, ["batch", 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "bytes.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(model.SerializeToString(), options)
+    manifest = dataclasses.replace(
+        exact.manifest,
+        graph="backbone.int8.ort",
+        preprocess=dataclasses.replace(PREPROCESS, layout="nhwc", dtype="uint8"),
+        files={},
+    )
+    bundle = Bundle(manifest, exact.head, tmp_path / "bytes.ort").save(tmp_path / "bytes.edgetl")
+    options = dataclasses.replace(QUICK, batches=(2,), starts=1)
+    report = bench(bundle.path, against=exact, options=options)
+    assert report.notes == ()
+    assert [row.what for row in report.latency] == ["predict", "engine", "bare"] * 2
+    assert len(report.cold_start) == 4
+    assert report.subjects[0].precision == "int8"
 
 
 def test_openvino_beside_bare_onnxruntime(small, exact):
