@@ -292,6 +292,7 @@ def main() -> int:
     command = parser(__doc__)
     command.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     command.add_argument("--threads", type=int, default=available_cores())
+    command.add_argument("--keep", type=Path, help="a folder for the graphs; else thrown away")
     command.add_argument("--quick", action="store_true", help="few photos and calls; no bars")
     arguments = command.parse_args()
     results, bars = {}, []
@@ -300,8 +301,10 @@ def main() -> int:
         print(text, file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
         for key in arguments.networks:
-            results[key] = measure(key, NETWORKS[key], arguments, Path(scratch), say)
+            results[key] = measure(key, NETWORKS[key], arguments, folder, say)
             bars += bars_of(key, NETWORKS[key], results[key]["rows"])
             if not arguments.json:
                 print(
