@@ -245,11 +245,11 @@ def measure(key: str, network: Network, arguments: argparse.Namespace, folder: P
     )
     rows = {
         name: {
-            "ms": 1e3 * time.median,
-            "p90_ms": 1e3 * time.p90,
-            "speedup": ratio(times[FP32], time)._asdict(),
+            "ms": 1e3 * timing.median,
+            "p90_ms": 1e3 * timing.p90,
+            "speedup": ratio(times[FP32], timing)._asdict(),
         }
-        for name, time in times.items()
+        for name, timing in times.items()
     }
     if network.drop is not None:
         for name, values in accuracies(calls, photos).items():
@@ -270,8 +270,7 @@ def table(result: dict) -> str:
                 "fp32 head)"
             )
         lines.append(line)
-    missing = [name for name in result["notes"] if name not in result["rows"]]
-    return "\n".join(lines + [f"  {name}: {result['notes'][name]}" for name in missing])
+    return "\n".join(lines + [f"  {name}: {note}" for name, note in result["notes"].items()])
 
 
 def bars_of(key: str, network: Network, rows: dict) -> list[Bar]:
@@ -281,7 +280,7 @@ def bars_of(key: str, network: Network, rows: dict) -> list[Bar]:
         speedup = rows[OURS]["speedup"]["median"] if OURS in rows else 0.0
         bars.append(Bar(f"{key}: int8 speed over fp32", speedup, ">=", network.speedup))
     if network.drop is not None:
-        drop = math.inf
+        drop = 100.0
         if OURS in rows:
             drop = round(100 * (rows[FP32]["accuracy"] - rows[OURS]["accuracy"]), 6)
         bars.append(Bar(f"{key}: pp of accuracy below fp32", drop, "<=", network.drop))
