@@ -1,11 +1,17 @@
-"""A small backbone that exports in about a second."""
+"""A small backbone that exports in about a second, and a real one exported once."""
+
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from edgetl.backbones import load_backbone
 from edgetl.backbones.module import ModuleBackbone
 from edgetl.preprocess import Preprocess
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `networks` and `trt_harness`: programs' too
 
 
 def build(seed=0):
@@ -37,3 +43,39 @@ def make_small():
 @pytest.fixture
 def probe():
     return np.random.default_rng(0).standard_normal((4, 3, 16, 16), np.float32)
+
+
+@pytest.fixture(scope="session")
+def networks_folder(tmp_path_factory):
+    """Where `networks.load` keeps what it exports; a session's tests share it."""
+    return tmp_path_factory.mktemp("networks")
+
+
+_BUILDS = pytest.StashKey[list]()
+
+
+@pytest.fixture
+def trt_builds(request):
+    """Where TensorRT builds are noted, for the summary at the end."""
+    return request.config.stash.setdefault(_BUILDS, [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Show what TensorRT built, how long that took and how large it is."""
+    builds = config.stash.get(_BUILDS, [])
+    if builds:
+        terminalreporter.section("TensorRT builds, ahead of time on the CPU")
+    for name, precision, seconds, size, layers in builds:
+        terminalreporter.write_line(
+            f"{name:36} {precision} {seconds:6.2f} s {size / 1e6:7.2f} MB {layers:5} layers"
+        )
+
+
+@pytest.fixture(scope="session")
+def mobilenet(assets, tmp_path_factory):
+    """A real network with its weights, exported once: the backbone and its graph's path."""
+    weights = assets / "weights" / "tf_mobilenetv3_small_100.safetensors"
+    backbone = load_backbone("tf_mobilenetv3_small_100", weights=weights)
+    path = tmp_path_factory.mktemp("mobilenet") / "backbone.onnx"
+    backbone.to_onnx(path)
+    return backbone, path
