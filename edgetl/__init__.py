@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from edgetl._adapt import AdaptOptions as AdaptOptions
     from edgetl._adapt import adapt as adapt
     from edgetl._adapt import evaluate_bundle as evaluate_bundle
+    from edgetl._export import ExportOptions as ExportOptions
+    from edgetl._export import export as export
+    from edgetl._export import verify as verify
     from edgetl.bundle import Bundle as Bundle
     from edgetl.bundle import Evidence as Evidence
     from edgetl.data import Dataset as Dataset
@@ -35,6 +38,7 @@ _HOMES = {
     "Dataset": "edgetl.data",
     "EdgetlError": "edgetl.errors",
     "Evidence": "edgetl.bundle",
+    "ExportOptions": "edgetl._export",
     "OnnxRuntime": "edgetl.targets",
     "OpenVino": "edgetl.targets",
     "Prediction": "edgetl.runtime",
@@ -44,8 +48,10 @@ _HOMES = {
     "Torch": "edgetl.targets",
     "adapt": "edgetl._adapt",
     "evaluate_bundle": "edgetl._adapt",
+    "export": "edgetl._export",
     "load": "edgetl.runtime",
     "load_dataset": "edgetl.data",
+    "verify": "edgetl._export",
 }
 
 __all__ = [
@@ -54,6 +60,7 @@ __all__ = [
     "Dataset",
     "EdgetlError",
     "Evidence",
+    "ExportOptions",
     "OnnxRuntime",
     "OpenVino",
     "Prediction",
@@ -63,8 +70,10 @@ __all__ = [
     "Torch",
     "adapt",
     "evaluate_bundle",
+    "export",
     "load",
     "load_dataset",
+    "verify",
 ]
 
 

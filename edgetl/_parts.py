@@ -25,6 +25,7 @@ from edgetl.preprocess import Preprocess
 class Part:
     """The samples of one part that could be used, with their features."""
 
+    samples: Dataset
     names: tuple[str, ...]
     targets: NDArray[np.int64]
     counts: NDArray[np.int64]
@@ -87,6 +88,6 @@ def usable(extraction: Extraction, parts: Sequence[Dataset]) -> list[Part]:
             raise DataError(f"{which} is left without a readable sample ({reasons})")
         digests = tuple(extraction.digests[row] for row in rows)
         results.append(
-            Part(kept.names, kept.targets, kept.counts, extraction.features[rows], digests)
+            Part(kept, kept.names, kept.targets, kept.counts, extraction.features[rows], digests)
         )
     return results

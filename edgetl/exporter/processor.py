@@ -1,10 +1,14 @@
-"""What the processor's int8 arithmetic can do. It knows nothing about graphs."""
+"""The machine that measures: its name, and what its int8 arithmetic can do. It knows no graphs."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 from pathlib import Path
 
+from edgetl.engines import available_cores
+
+_PACKAGES = ("edgetl", "numpy", "onnxruntime", "tensorrt", "tensorrt_rtx")
 _VNNI = {"avx512_vnni", "avx_vnni", "avx_vnni_int8"}
 
 
@@ -22,3 +26,28 @@ def saturates() -> bool:
         if line.startswith("flags"):
             return not _VNNI.intersection(line.split())
     return True
+
+
+def describe_machine() -> dict[str, str]:
+    """Processor, cores, system and versions of the machine that something was measured on."""
+    found = {
+        "processor": _processor(),
+        "cores": str(available_cores()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(("model name", "Model\t", "Hardware")):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

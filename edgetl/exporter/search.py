@@ -55,16 +55,16 @@ class Verdict:
 
     Args:
         accepted: Whether its accuracy is inside the budget.
-        accuracy: Held-out accuracy on the training part.
+        accuracy: Held-out accuracy on the training part, if it was measured.
         reason: In words.
     """
 
     accepted: bool
-    accuracy: float
+    accuracy: float | None
     reason: str
 
 
-Judge: TypeAlias = Callable[[Call], Verdict]
+Judge: TypeAlias = Callable[[bytes], Verdict]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +286,7 @@ class _Search:
                     f"the fastest int8 graph inside the budget would run at "
                     f"{candidate.speedup:.2f} times the speed of float32",
                 )
-            verdict = judge(self.engine(candidate))
+            verdict = judge(candidate.graph)
             last = self.tried[candidate.config] = dataclasses.replace(candidate, verdict=verdict)
             if verdict.accepted:
                 final = node_errors(self.model, last.graph, self.samples[:4])
@@ -359,10 +359,6 @@ class _Search:
         found = dataclasses.replace(like, config=config, graph=graph, cosine=cosine, sqnr=sqnr)
         self.tried[config] = found
         return found
-
-    def engine(self, candidate: Candidate) -> Call:
-        """An engine for a candidate."""
-        return self.open(candidate.graph)
 
     def _build(self, config: QuantConfig) -> bytes | None:
         try:

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from edgetl.bundle import Bundle, probe_batch
 from edgetl.decode import Source, read_image
 from edgetl.engines import Engine, Purpose, check_parity, open_engine
+from edgetl.engines.tensorrt import CompiledGraph
+from edgetl.engines.trt_backend import EngineStamp
 from edgetl.errors import DataError
 from edgetl.runtime.prediction import Prediction
-from edgetl.targets import OnnxRuntime, ServingTarget
+from edgetl.targets import OnnxRuntime, ServingTarget, TensorRT
 
 Many: TypeAlias = list[Any] | tuple[Any, ...]
 """Several samples; each is what `edgetl.decode.Source` names."""
@@ -32,7 +34,8 @@ class Runtime:
 
     Args:
         bundle: The bundle to run.
-        target: The engine that runs its graph.
+        target: The engine that runs its graph; what the bundle was exported for if None, which for
+            one that was not exported is ONNX Runtime on the CPU.
 
     Raises:
         CorruptError: The graph was changed after the bundle was loaded.
@@ -42,7 +45,7 @@ class Runtime:
 
     def __init__(self, bundle: Bundle, *, target: ServingTarget | None = None) -> None:
         self.bundle = bundle
-        self.engine = bundle_engine(bundle, target or OnnxRuntime(), purpose="serve")
+        self.engine = bundle_engine(bundle, target or bundle_target(bundle), purpose="serve")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -120,8 +123,9 @@ class Runtime:
 def bundle_engine(bundle: Bundle, target: ServingTarget, *, purpose: Purpose) -> Engine:
     """The engine that runs a bundle's graph: the very bytes that were proved to be the bundle's.
 
-    Any engine but ONNX Runtime on the CPU, which is the reference, first has to give the
-    reference's features for the bundle's probe.
+    The engine first has to give the reference's features for the bundle's probe. ONNX Runtime on
+    the CPU, which is the reference, is trusted with floating point, but not with int8: there a
+    processor may overflow where another one does not.
 
     Raises:
         CorruptError: The graph was changed after the bundle was loaded.
@@ -142,14 +146,34 @@ def bundle_engine(bundle: Bundle, target: ServingTarget, *, purpose: Purpose) ->
         dim=bundle.manifest.dim,
         graph_fingerprint=bundle.manifest.graph_fingerprint,
         purpose=purpose,
+        compiled=_compiled(bundle) if isinstance(target, TensorRT) else None,
     )
     reference = isinstance(target, OnnxRuntime) and target.provider == "cpu"
-    if bundle.checks is not None and not reference:
+    if bundle.checks is not None and not (reference and precision != "int8"):
         preprocess = bundle.preprocess
         probe = probe_batch(preprocess.shape, dtype=preprocess.dtype)
         expected, least = bundle.checks.probe_features, _MIN_COSINE[precision]
         check_parity(engine, probe, expected, min_cosine=least, what=f"{target}")
     return engine
+
+
+def bundle_target(bundle: Bundle) -> ServingTarget:
+    """What a bundle was exported for; ONNX Runtime on the CPU if it was not exported."""
+    record = bundle.manifest.export
+    if record is None:
+        return OnnxRuntime()
+    if record.engine == "tensorrt":
+        return TensorRT(max_batch=int(record.options.get("max_batch", 1)))
+    return OnnxRuntime(provider=record.options.get("provider", "cpu"))
+
+
+def _compiled(bundle: Bundle) -> CompiledGraph | None:
+    """The engine in the bundle, with what it is tied to."""
+    record = bundle.manifest.export
+    if record is None or "engine" not in record.compiled:
+        return None
+    stamp = EngineStamp.from_json(record.options.get("engine_stamp") or {})
+    return CompiledGraph(bundle.read_compiled(record.compiled["engine"]), stamp)
 
 
 def _precision(graph: str) -> str:
@@ -162,7 +186,7 @@ def load(path: str | Path, *, target: ServingTarget | None = None) -> Runtime:
 
     Args:
         path: The bundle's folder.
-        target: The engine to run it with; ONNX Runtime on the CPU by default.
+        target: The engine to run it with; what the bundle was exported for if None.
 
     Raises:
         FileNotFoundError: There is no bundle at `path`.

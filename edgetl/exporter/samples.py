@@ -1,0 +1,145 @@
+"""The samples an export needs: the training part again, photos to calibrate on, and a test part.
+
+It finds them by what the bundle recorded when it was made, and never falls back to others in
+silence. It knows data sets and digests; it opens no photo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.bundle import Bundle
+from edgetl.data import Dataset, load_dataset
+from edgetl.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What was found.
+
+    Args:
+        train: What the head is fitted to again.
+        calibration: What ranges are taken from; `train` itself if nothing else was given.
+        test: What accuracy is measured on.
+        recorded: Whether `train` is the part that the bundle recorded, which must be unchanged.
+        notes: What a reader of the evidence should know.
+    """
+
+    train: Dataset
+    calibration: Dataset
+    test: Dataset
+    recorded: bool
+    notes: tuple[str, ...] = ()
+
+
+def find_samples(bundle: Bundle, *, calibration: Any = None, test: Any = None) -> Samples:
+    """Find the samples for an export.
+
+    Args:
+        bundle: What is exported.
+        calibration: Labelled samples as for `adapt`, of which the training part is used; the
+            training part that the bundle recorded if None.
+        test: Labelled samples to measure on, of which the test part is used; the test part that the
+            bundle recorded if None.
+
+    Raises:
+        DataError: What was recorded is not there any more and nothing was given instead.
+    """
+    recorded = _recorded(bundle)
+    labels = bundle.labels
+    notes: list[str] = []
+    given = None
+    if calibration is not None:
+        loaded = load_dataset(calibration, labels=labels)
+        # Data that comes without a split, and is the bundle's own, is split as it was then.
+        own = recorded is not None and loaded.parts is None and _is_recorded(bundle, calibration)
+        given = recorded[0] if own and recorded is not None else loaded.part("train")
+    if recorded is None and given is None:
+        raise DataError(f"{_where(bundle)}; name the training photos: --calibration FOLDER")
+    train = given if recorded is None else recorded[0]
+    assert train is not None  # one of the two was found
+    if recorded is None:
+        notes.append("the head is refitted on the calibration photos: the recorded data is gone")
+    if test is not None:
+        measured = load_dataset(test, labels=labels).part("test")
+    elif recorded is not None:
+        measured = recorded[1]
+    else:
+        raise DataError(f"{_where(bundle)}; name photos to measure on: --test FOLDER")
+    return Samples(
+        train=train,
+        calibration=given or train,
+        test=measured,
+        recorded=recorded is not None,
+        notes=tuple(notes),
+    )
+
+
+def check_unchanged(bundle: Bundle, digests: Iterable[bytes]) -> None:
+    """Refuse a training part that is not the one the bundle was fitted on.
+
+    Args:
+        bundle: Says what its training part was.
+        digests: Of the content of the samples found where the bundle says.
+
+    Raises:
+        DataError: They are others.
+    """
+    found = list(digests)
+    known = bundle.manifest.provenance.get("train_digest")
+    if hashlib.sha256(b"".join(sorted(found))).hexdigest() != known:
+        same = 0 if bundle.checks is None else int(bundle.checks.trained_on(found).sum())
+        raise DataError(
+            f"the training part at {bundle.manifest.provenance.get('data')} has changed since the "
+            f"bundle was made: {same} of the {len(found)} samples there were trained on; restore "
+            "it, adapt again, or name the training photos: --calibration FOLDER"
+        )
+
+
+def spread(targets: NDArray[np.int64], count: int, *, seed: int) -> NDArray[np.int64]:
+    """Positions of up to `count` samples, as many of each class as there are, in random order.
+
+    Args:
+        targets: (n,) class of each sample.
+        count: How many to choose.
+        seed: Which ones.
+    """
+    order = np.random.default_rng(seed).permutation(len(targets))
+    classes = targets[order]
+    # The how-manieth of its class each one is; all first ones come first, then all second ones.
+    turn = np.empty(len(order), np.int64)
+    for label in np.unique(classes):
+        members = np.flatnonzero(classes == label)
+        turn[members] = np.arange(len(members))
+    return np.asarray(order[np.argsort(turn, kind="stable")[:count]])
+
+
+def _recorded(bundle: Bundle) -> tuple[Dataset, Dataset] | None:
+    """Training and test part of the data that the bundle was made from, if it is still there."""
+    provenance = bundle.manifest.provenance
+    place = provenance.get("data")
+    if not isinstance(place, str) or not Path(place).exists():
+        return None
+    dataset = load_dataset(place, labels=bundle.labels)
+    return dataset.split(
+        test_fraction=provenance.get("test_fraction", 0.2), seed=provenance.get("seed", 0)
+    )
+
+
+def _is_recorded(bundle: Bundle, data: Any) -> bool:
+    place = bundle.manifest.provenance.get("data")
+    return isinstance(data, str | Path) and place == str(Path(data).resolve())
+
+
+def _where(bundle: Bundle) -> str:
+    place = bundle.manifest.provenance.get("data")
+    if place is None:
+        return "the bundle was made from data in memory, and does not say where it is"
+    return f"the data that the bundle was made from is not at {place} any more"
