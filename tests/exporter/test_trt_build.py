@@ -18,9 +18,12 @@ from edgetl.engines.cuda import CudaDevice
 from edgetl.engines.trt_backend import EngineStamp, find_backend
 from edgetl.errors import CorruptError, MissingDependencyError, WeightsError
 from edgetl.exporter.compile_trt import build_engine, typed_graph
+from edgetl.exporter.ends import with_uint8_input
+from edgetl.exporter.fuse import fuse_head
 from edgetl.exporter.half import cast_floats
 from edgetl.exporter.qdq_trt import activations
 from edgetl.exporter.spinner import Spinner
+from edgetl.heads import SoftmaxHead
 from edgetl.targets import TensorRT
 
 
@@ -87,6 +90,29 @@ def test_builds(
     # Ahead of time, TensorRT for RTX may keep weights in more than one form.
     bytes_each = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}[precision]
     assert 0.9 * bytes_each * weights < built.size == len(built.read())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+def test_bytes_in_and_a_head_inside(
+    precision, assets, networks_folder, tmp_path, tensorrt_rtx, trt_builds
+):
+    """The whole of a camera's pipeline in one engine: uint8 NHWC to features and probabilities."""
+    name = "torchvision/squeezenet1_1"
+    backbone, model = networks.load(name, assets, networks_folder)
+    rng = np.random.default_rng(0)
+    head = SoftmaxHead()
+    head.fit(rng.standard_normal((20, backbone.dim), np.float32), np.arange(20) % 5)
+    model, preprocess = with_uint8_input(model, backbone.preprocess)
+    model = fuse_head(model, head, ("a", "b", "c", "d", "e"))
+    ranges = None
+    if precision == "int8":
+        batch = networks.photos(assets, preprocess, 1)
+        ranges = networks.observe(model, activations(model), batch)
+    graph = typed_graph(model, precision, ranges=ranges)
+    assert graph.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
+    built = build_engine(graph.SerializeToString(), TensorRT(), cache_dir=tmp_path)
+    trt_builds.append((f"{name}, fused", precision, built.seconds, built.size, built.layers))
+    assert built.size > 0
 
 
 def test_the_cache(tmp_path, tensorrt_rtx, monkeypatch):

@@ -211,6 +211,7 @@ def test_features_of_photos(name, rest, least, assets, networks_folder):
         ({"ranges": {"x": (0, np.inf)}}, "range of x must be finite"),
         ({"ranges": {"x": (1, 0)}}, "range of x must be finite and ordered"),
         ({"exclude": ["nobody"]}, "exclude names nothing in the graph: nobody"),
+        ({"exclude": [""]}, "exclude names nothing in the graph"),
         ({"exclude": "conv_y"}, "a collection of names"),
         ({"exclude": ["conv_y"]}, "no convolution .* besides the 1 excluded"),
         ({"rest": "bfloat16"}, "rest must be"),
