@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edgetl
-from edgetl.bundle import Bundle
+from edgetl.bundle import MANIFEST, Bundle
 from edgetl.engines import available_cores
 from edgetl.errors import CorruptError
 from edgetl.exporter.bench_measure import (
@@ -195,9 +195,10 @@ def _source(bundle: Bundle) -> tuple[Bundle | None, list[str]]:
     except (OSError, CorruptError) as error:
         reason = f"is not at hand ({error})"
     else:
-        # Not the file's own hash: one of an older format is hashed as it would be written today.
-        digest = hashlib.sha256(source.manifest.to_bytes()).hexdigest()
-        if record.source_digest in ("", digest):
+        # The file's hash; of one of an older format, also that of how it would be written today.
+        contents = (Path(record.source) / MANIFEST).read_bytes(), source.manifest.to_bytes()
+        known = {hashlib.sha256(content).hexdigest() for content in contents}
+        if record.source_digest in {"", *known}:
             return source, []
         reason = "is another one by now"
     return None, [
