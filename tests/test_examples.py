@@ -5,6 +5,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
+import pytest
+
+from edgetl.backbones import load_backbone
+from edgetl.bundle import Bundle, Manifest
+from edgetl.decode import read_image
+from edgetl.engines import OrtEngine
+from edgetl.exporter.ends import stamp, with_uint8_input
+from edgetl.exporter.fuse import fuse_head
+from edgetl.exporter.ort_format import to_ort_format
+from edgetl.heads import SoftmaxHead
+from edgetl.runtime import Runtime
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -32,6 +46,62 @@ def test_adapt_and_predict(assets, tmp_path):
     assert (tmp_path / "photos.edgetl" / "manifest.json").is_file()
     last = printed.rstrip().splitlines()[-3:]
     assert sum(float(line.split()[-1]) for line in last) <= 1.001
+
+
+@pytest.fixture(scope="module")
+def bundle(assets, tmp_path_factory):
+    """A bundle fitted to photos of flowers, and some others to ask about."""
+    weights = assets / "weights" / "tf_mobilenetv3_small_100.safetensors"
+    backbone = load_backbone("tf_mobilenetv3_small_100", weights=weights)
+    path = tmp_path_factory.mktemp("bundle") / "backbone.onnx"
+    backbone.to_onnx(path)
+    folder = assets / "data" / "flower_photos"
+    labels = tuple(sorted(item.name for item in (folder / "train").iterdir()))
+    photos = [
+        file for label in labels for file in sorted((folder / "train" / label).iterdir())[:15]
+    ]
+    images = [read_image(photo, preprocess=backbone.preprocess) for photo in photos]
+    features = OrtEngine(path, dim=backbone.dim)(
+        np.stack([backbone.preprocess.apply(image) for image in images])
+    )
+    head = SoftmaxHead().fit(features, np.repeat(np.arange(len(labels)), 15))
+    manifest = Manifest(
+        labels=labels,
+        preprocess=backbone.preprocess,
+        backbone="tf_mobilenetv3_small_100",
+        dim=backbone.dim,
+        graph="backbone.onnx",
+        graph_fingerprint="0" * 64,
+        head=head.kind,
+    )
+    asked = [sorted((folder / "test" / label).iterdir())[3] for label in labels]
+    return Bundle(manifest, head, path), asked
+
+
+@pytest.mark.parametrize("kind", ["float32", "uint8", "ort"])
+def test_plain_onnxruntime(bundle, kind, tmp_path):
+    bundle, photos = bundle
+    model, preprocess = onnx.load(bundle.graph_path), bundle.preprocess
+    if kind != "float32":
+        model, preprocess = with_uint8_input(model, preprocess)
+    model = stamp(fuse_head(model, bundle.head, bundle.labels), bundle.labels, preprocess)
+    file = tmp_path / ("fused.ort" if kind == "ort" else "fused.onnx")
+    if kind == "ort":
+        to_ort_format(model.SerializeToString(), file)
+    else:
+        onnx.save(model, file)
+    printed = run("plain_onnxruntime.py", file, *photos, cwd=tmp_path).splitlines()
+    expected = Runtime(bundle).predict(photos)
+    assert len(printed) == len(photos)
+    for line, photo, answer in zip(printed, photos, expected, strict=True):
+        name, label, probability = line.split()
+        assert (name, label) == (f"{photo.name}:", answer.label)
+        assert abs(float(probability) - answer.probability) < 1e-4
+
+
+def test_plain_onnxruntime_imports_nothing_of_edgetl():
+    text = (EXAMPLES / "plain_onnxruntime.py").read_text(encoding="utf-8")
+    assert "import edgetl" not in text and "from edgetl" not in text
 
 
 def test_every_example_has_a_test():
