@@ -3,6 +3,9 @@
 It runs a compiled engine, and compiles the ONNX graph itself where there is none that fits this
 machine. Torch-free: TensorRT's own runtime, and CUDA through `edgetl.engines.cuda`. It knows
 nothing about where the graph came from.
+
+Its calls follow the interface of TensorRT 10 and 11; it has not been run on a GPU yet (its tests
+play one).
 """
 
 from __future__ import annotations
@@ -111,7 +114,8 @@ class TensorRtEngine:
         self.preferred_batch = self.target.max_batch if purpose == "extract" else 1
         self._lock = threading.Lock()
         self._context: Any = None
-        self._engine: Any = None  # has to live as long as its context
+        self._runtime: Any = None  # has to live as long as its engine, and that as its context
+        self._engine: Any = None
         self._logger: Any = None
         self._ends: _Ends | None = None
         self._cuda: cuda.Cuda | None = None
@@ -198,8 +202,8 @@ class TensorRtEngine:
         return engine
 
     def _deserialize(self, content: bytes) -> Any:
-        runtime = self._backend.module.Runtime(self._logger)
-        return runtime.deserialize_cuda_engine(content)
+        self._runtime = self._backend.module.Runtime(self._logger)
+        return self._runtime.deserialize_cuda_engine(content)
 
     def _bind(self, memory: cuda.Cuda) -> _Ends:
         """Check the engine's ends, and tie memory to them."""

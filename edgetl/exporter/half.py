@@ -14,8 +14,9 @@ What stays in float32 when a graph is cast, and why:
   standard, and nodes with a constant that half precision can't hold;
 - HardSwish when casting to bfloat16, since TensorRT's parser (11.4) refuses it there.
 
-Softmax, convolutions and matrix products are cast: engines add up inside them in float32, and a
-Cast beside a Softmax would keep TensorRT from fusing attention.
+Softmax, convolutions and matrix products are cast: engines add up inside them in float32. A Softmax
+between half products changes no result when it is kept in float32, since its input is rounded by
+then, and the Casts beside it would keep TensorRT from fusing attention.
 """
 
 from __future__ import annotations

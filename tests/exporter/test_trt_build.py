@@ -284,6 +284,25 @@ def test_damaged_stamps(change):
         EngineStamp.from_json(STAMP.to_json() | change)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp8"}, "precision must be one of"),
+        ({"max_batch": 0}, "max_batch must be at least 1"),
+        ({"max_batch": 1.5}, "max_batch must be a whole number"),
+        ({"workspace": -1}, "workspace must be a whole number"),
+    ],
+)
+def test_impossible_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        TensorRT(**options)
+
+
+def test_int8_needs_ranges():
+    with pytest.raises(ValueError, match="needs the ranges"):
+        typed_graph(small(), "int8")
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
