@@ -1,12 +1,9 @@
 """The TensorRT engine around the GPU: not run on a GPU.
 
-Engines are compiled by TensorRT's real builder (see ``tests/exporter/trt_harness.py``). A GPU's
-part is played by the classes below: device memory is host memory that only copies may touch, work
-is queued and done when somebody waits for it, and executing an engine runs the same ONNX graph by
-onnxruntime.
+Engines are compiled by TensorRT's real builder (see ``tests/exporter/trt_harness.py``); `fake_gpu`
+plays the GPU.
 """
 
-import ctypes
 import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "exporter"))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "exporter")]
 import trt_harness
+from fake_gpu import FakeContext, FakeCuda, Gpu
 
 from edgetl.engines import CompiledGraph, EngineStamp, TensorRtEngine, open_engine
-from edgetl.engines.cuda import CudaDevice, CudaRuntime, find_device
+from edgetl.engines.cuda import CudaDevice
 from edgetl.engines.tensorrt import device_cache_dir
 from edgetl.engines.trt_backend import find_backend
 from edgetl.engines.trt_builder import build_cached
@@ -30,152 +27,6 @@ from edgetl.errors import CorruptError, EdgetlError, MissingDependencyError
 from edgetl.targets import TensorRT
 
 GPU = CudaDevice("NVIDIA Test", "8.9", "13.0")
-
-
-class FakeCuda:
-    """Memory in two worlds, and a stream that does nothing before it is waited for."""
-
-    made: list["FakeCuda"] = []
-
-    def __init__(self):
-        self.stream = 7
-        self.device = {}
-        self.host = []
-        self.queue = []
-        FakeCuda.made.append(self)
-
-    def device_memory(self, size):
-        address = 4096 * (len(self.device) + 1)
-        self.device[address] = np.full(size, 0xCD, np.uint8)
-        return address
-
-    def pinned(self, shape, dtype):
-        self.host.append(np.full(shape, 113, dtype))
-        return self.host[-1]
-
-    def _is_pinned(self, array):
-        return any(np.shares_memory(array, memory) for memory in self.host)
-
-    def to_device(self, address, array):
-        assert self._is_pinned(array) and array.flags.c_contiguous
-
-        def copy():
-            self.device[address][: array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
-
-        self.queue.append(copy)
-
-    def to_host(self, array, address):
-        assert self._is_pinned(array) and array.flags.c_contiguous
-
-        def copy():
-            data = self.device[address][: array.nbytes].tobytes()
-            array[...] = np.frombuffer(data, array.dtype).reshape(array.shape)
-
-        self.queue.append(copy)
-
-    def synchronize(self):
-        while self.queue:
-            self.queue.pop(0)()
-
-    def close(self):
-        self.device.clear()
-
-
-class FakeContext:
-    """Runs the ONNX graph on what lies at the addresses it was told."""
-
-    def __init__(self, engine):
-        self.engine = engine
-        self.addresses = {}
-        self.shape = None
-        self.calls = []
-
-    def set_tensor_address(self, name, address):
-        self.addresses[name] = address
-        return True
-
-    def set_input_shape(self, name, shape):
-        self.shape = tuple(shape)
-        return self.engine.fixed is None and shape[0] <= self.engine.capacity
-
-    def execute_async_v3(self, stream):
-        cuda = FakeCuda.made[-1]
-        assert stream == cuda.stream
-        shape = self.shape or self.engine.fixed
-        self.calls.append(shape[0])
-
-        def work():
-            session = self.engine.session
-            (image,) = session.get_inputs()
-            dtype = np.float32 if image.type == "tensor(float)" else np.uint8
-            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            data = cuda.device[self.addresses[image.name]][:size].tobytes()
-            batch = np.frombuffer(data, dtype).reshape(shape)
-            names = [output.name for output in session.get_outputs()]
-            for name, value in zip(names, session.run(names, {image.name: batch}), strict=True):
-                cuda.device[self.addresses[name]][: value.nbytes] = np.frombuffer(
-                    value.tobytes(), np.uint8
-                )
-
-        cuda.queue.append(work)
-        return True
-
-
-class FakeEngine:
-    """What an engine compiled from a graph says of itself."""
-
-    def __init__(self, module, graph, max_batch):
-        self.module = module
-        self.session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-        self.ends = {
-            **{item.name: (item, module.TensorIOMode.INPUT) for item in self.session.get_inputs()},
-            **{
-                item.name: (item, module.TensorIOMode.OUTPUT) for item in self.session.get_outputs()
-            },
-        }
-        shape = self.session.get_inputs()[0].shape
-        self.fixed = tuple(shape) if isinstance(shape[0], int) else None
-        self.capacity = self.fixed[0] if self.fixed else max_batch
-        self.num_io_tensors = len(self.ends)
-        self.context = FakeContext(self)
-
-    def get_tensor_name(self, number):
-        return list(self.ends)[number]
-
-    def get_tensor_mode(self, name):
-        return self.ends[name][1]
-
-    def get_tensor_shape(self, name):
-        return tuple(x if isinstance(x, int) else -1 for x in self.ends[name][0].shape)
-
-    def get_tensor_dtype(self, name):
-        kinds = {"tensor(float)": "FLOAT", "tensor(uint8)": "UINT8", "tensor(int64)": "INT64"}
-        return getattr(self.module.DataType, kinds[self.ends[name][0].type])
-
-    def get_tensor_profile_shape(self, name, number):
-        shape = self.get_tensor_shape(name)[1:]
-        return [(1, *shape), (self.capacity, *shape), (self.capacity, *shape)]
-
-    def create_execution_context(self):
-        return self.context
-
-
-class Gpu:
-    """The machine of a test: its TensorRT, and what was loaded on its GPU."""
-
-    def __init__(self, module):
-        self.module = module
-        self.graphs = {}  # bytes of an engine -> the graph it was compiled from
-        self.loaded = []
-
-    def know(self, built, graph):
-        self.graphs[built.read()] = (graph, built.stamp.max_batch)
-
-    def deserialize(self, content):
-        if content not in self.graphs:
-            return None
-        self.loaded.append(FakeEngine(self.module, *self.graphs[content]))
-        return self.loaded[-1]
 
 
 @pytest.fixture
@@ -422,79 +273,6 @@ def test_without_a_gpu(gpu, graph, monkeypatch):
     with pytest.raises(MissingDependencyError, match="NVIDIA GPUs only") as caught:
         TensorRtEngine(graph, dim=6)
     assert caught.value.exit_code == 3
-
-
-def test_the_real_cuda_runtime_says_that_there_is_no_device():
-    pytest.importorskip("cuda.bindings.runtime")
-    if find_device() is not None:
-        pytest.skip("there is a GPU")
-    with pytest.raises(MissingDependencyError, match="CUDA finds none here"):
-        CudaRuntime()
-
-
-class HostRuntime:
-    """NVIDIA's bindings, as their signatures are, with a GPU whose memory is the host's."""
-
-    cudaStreamNonBlocking = 1  # their names
-
-    def __init__(self, real):
-        self.cudaMemcpyKind = real.cudaMemcpyKind
-        self.cudaGetErrorString = real.cudaGetErrorString
-        self.errors, self.stream_type = real.cudaError_t, real.cudaStream_t
-        self.memory, self.freed, self.streams = {}, [], []
-
-    def _allocate(self, size):
-        if size > 1 << 30:
-            return self.errors.cudaErrorMemoryAllocation, None
-        block = (ctypes.c_uint8 * size)()
-        self.memory[ctypes.addressof(block)] = block
-        return self.errors.cudaSuccess, ctypes.addressof(block)
-
-    cudaMalloc = cudaMallocHost = _allocate
-
-    def _free(self, address):
-        self.freed.append(address)
-        return (self.errors.cudaSuccess,)
-
-    cudaFree = cudaFreeHost = cudaStreamDestroy = _free
-
-    def cudaGetDeviceCount(self):
-        return self.errors.cudaSuccess, 1
-
-    def cudaStreamCreateWithFlags(self, flags):
-        assert flags == 1
-        return self.errors.cudaSuccess, self.stream_type(1234)
-
-    def cudaMemcpyAsync(self, to, source, size, kind, stream):
-        assert isinstance(kind, self.cudaMemcpyKind) and int(stream) == 1234
-        ctypes.memmove(to, source, size)
-        return (self.errors.cudaSuccess,)
-
-    def cudaStreamSynchronize(self, stream):
-        assert int(stream) == 1234
-        return (self.errors.cudaSuccess,)
-
-
-def test_how_the_cuda_runtime_is_called(monkeypatch):
-    real = pytest.importorskip("cuda.bindings.runtime")
-    names = {name for name in dir(HostRuntime) if name.startswith("cuda")}
-    assert all(hasattr(real, name) for name in names)
-    runtime = HostRuntime(real)
-    monkeypatch.setattr("edgetl.engines.cuda.require", lambda name, extra: runtime)
-    cuda = CudaRuntime()
-    assert cuda.stream == 1234
-    there, back = cuda.pinned((3, 4), np.dtype("f4")), cuda.pinned((3, 4), np.dtype("f4"))
-    address = cuda.device_memory(there.nbytes)
-    there[:] = np.arange(12).reshape(3, 4)
-    cuda.to_device(address, there[:2])
-    cuda.to_host(back[:2], address)
-    cuda.synchronize()
-    np.testing.assert_array_equal(back, [[0, 1, 2, 3], [4, 5, 6, 7], [0, 0, 0, 0]])
-    with pytest.raises(EdgetlError, match="CUDA failed: out of memory"):
-        cuda.device_memory(1 << 40)
-    cuda.close()
-    cuda.close()
-    assert set(runtime.memory) < {int(x) for x in runtime.freed} and len(runtime.freed) == 4
 
 
 def test_where_a_device_keeps_engines(monkeypatch):
