@@ -19,7 +19,8 @@ from pathlib import Path
 from measure import ASSETS, Bar, finish, machine, parser
 
 PEERS = ("MinMax", "Percentile", "Entropy")
-BATCH = 4
+BATCH = 1
+"""Photos of a call, as the export streams them."""
 
 
 def make_graph(folder: Path) -> dict:
@@ -87,7 +88,7 @@ def resident_mb() -> float:
 
 
 def batches_of(reader: Reader):
-    """Photos in batches of four, as the exporter streams them."""
+    """Photos in batches."""
     import numpy as np
 
     while True:
@@ -173,7 +174,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         facts = make_graph(Path(scratch))
         for how, count in (("edgetl", photos), *((peer, peer_photos) for peer in PEERS)):
-            few = in_fresh_process(how, facts, max(BATCH, count // 8), arguments.limit_mb)
+            few = in_fresh_process(how, facts, max(4, count // 8), arguments.limit_mb)
             row = in_fresh_process(how, facts, count, arguments.limit_mb)
             row["mb_per_photo"] = growth(few, row)
             row["mb_for_2000"] = row["peak_mb"] + row["mb_per_photo"] * (2000 - row["photos"])
