@@ -14,7 +14,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "exporter")]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "exporter"))
 import trt_harness
 from fake_gpu import FakeContext, FakeCuda, Gpu
 
