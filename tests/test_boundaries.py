@@ -33,6 +33,9 @@ WORKSTATION = {
     "evaluate": {"bundle", "errors", "heads"},
     "exporter": {
         "_extras",
+        "_parts",
+        "_paths",
+        "_records",
         "backbone",
         "backbones",
         "bundle",
@@ -48,8 +51,6 @@ WORKSTATION = {
         "targets",
     },
     "_export": {
-        "_parts",
-        "_paths",
         "_records",
         "bundle",
         "data",
@@ -57,9 +58,6 @@ WORKSTATION = {
         "errors",
         "evaluate",
         "exporter",
-        "features",
-        "heads",
-        "runtime",
         "targets",
     },
     "_records": {"bundle", "features", "heads", "targets"},

@@ -94,7 +94,7 @@ def accuracy(right: NDArray[np.bool_], expected: NDArray[np.bool_], limits: Limi
         limits: `max_drop` is in percentage points.
     """
     gain, low, high = paired_gain(right, expected)
-    drop = -100 * gain
+    drop = -100 * gain + 0.0  # no negative zero
     return GateRecord(
         name="accuracy",
         # Counts decide, so that no rounding does.

@@ -136,6 +136,7 @@ def quantize(
             quantizer.quantize_model()
         except Exception as error:  # ValueError, RuntimeError, KeyError, AssertionError ...
             raise EdgetlError(f"onnxruntime's quantizer failed ({config}): {error}") from error
+    quantizer.model.topological_sort()
     result = quantizer.model.model
     if config.bias_correction:
         correct_biases(result, model, channel_means or {})

@@ -1,0 +1,154 @@
+"""The bundle that an export makes: graph, head, checks and record, first as a draft.
+
+It knows what belongs into a bundle; whether the draft may be kept is for the gates to say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from edgetl._parts import Part
+from edgetl._paths import cache_dir
+from edgetl._records import Clock, head_record
+from edgetl.bundle import Bundle, Checks, Evidence, ExportRecord, GateRecord, probe_batch
+from edgetl.bundle.checks import short_digests
+from edgetl.bundle.evidence import HeadRecord
+from edgetl.engines import Engine
+from edgetl.exporter.artefact import Artefact, file_name, finish
+from edgetl.exporter.fuse import fuse_head
+from edgetl.exporter.job import ExportOptions, Job
+from edgetl.exporter.processor import describe_machine
+from edgetl.exporter.verify import LEAST_SAMPLES
+from edgetl.heads import Head, load_head, select_head
+from edgetl.targets import TensorRT
+
+
+def refitted(job: Job, fitted: Part) -> tuple[Head, HeadRecord]:
+    """The head that ships: of the same kind, fitted to the exported graph's features."""
+    known = job.source.evidence
+    if not job.options.refit:
+        old = job.source.head
+        return old, known.head if known else HeadRecord(kind=old.kind)
+    selection = select_head(
+        fitted.features, fitted.targets, head=job.source.manifest.head, seed=job.options.seed
+    )
+    return load_head(selection.head.kind, selection.head.arrays()), head_record(selection)
+
+
+def draft_of(job: Job, artefact: Artefact, head: Head, evidence: Evidence, folder: Path) -> Bundle:
+    """The new bundle with its graph in a folder, still without checks and record."""
+    options = job.options.graph
+    shipped = artefact
+    if options.fused:
+        fused = fuse_head(artefact.model, head, job.source.labels)
+        shipped = dataclasses.replace(artefact, model=fused)
+    name = file_name(artefact, options)
+    path = folder / name
+    path.write_bytes(finish(shipped, job.source.labels, options))
+    manifest = dataclasses.replace(
+        job.source.manifest,
+        preprocess=artefact.preprocess,
+        graph=name,
+        graph_fingerprint=artefact.fingerprint,
+        evidence=evidence,
+        files={},
+    )
+    return Bundle(manifest, head, path)
+
+
+def checks_of(job: Job, artefact: Artefact, engine: Engine) -> Checks:
+    """What a device can check the export against, without the bundle it came from."""
+    known = job.source.checks
+    parts, features = job.parts, job.parts.test.features
+    classes = job.source.head.predict_proba(features).argmax(axis=1)
+    preprocess = artefact.preprocess
+    return Checks(
+        probe_features=engine(probe_batch(preprocess.shape, dtype=preprocess.dtype)),
+        train_digests=np.sort(short_digests(parts.train.digests))
+        if known is None or job.options.refit
+        else known.train_digests,
+        reference_digests=short_digests(parts.test.digests),
+        reference_classes=classes.astype(np.int64),
+        reference_features=features[:LEAST_SAMPLES].astype(np.float16),
+    )
+
+
+def record_of(job: Job, artefact: Artefact, measured: Part) -> ExportRecord:
+    """How the export was made; the gates follow."""
+    source, target, options = job.source, job.target, job.options
+    before = source.head.predict(job.parts.test.features)
+    unchanged = source.head.predict(measured.features)
+    return ExportRecord(
+        engine="tensorrt" if isinstance(target, TensorRT) else "onnxruntime",
+        precision=artefact.precision,
+        fused=options.graph.fused,
+        limits=job.limits,
+        source="" if source.path is None else str(source.path.resolve()),
+        source_digest=hashlib.sha256(source.manifest.to_bytes()).hexdigest(),
+        float_bytes=len(source.read_graph()),
+        accuracy={
+            "float32": float(np.mean(before == job.parts.test.targets)),
+            "before refit": float(np.mean(unchanged == measured.targets)),
+        },
+        options={
+            **dataclasses.asdict(target),
+            "input": options.graph.input,
+            "batch": options.graph.batch,
+            "format": options.graph.format,
+            "refit": options.refit,
+            "ahead_of_time": options.ahead_of_time,
+            "seed": options.seed,
+        },
+        search=artefact.search,
+        machine=describe_machine(),
+    )
+
+
+def compiled(draft: Bundle, target: TensorRT, options: ExportOptions) -> Bundle:
+    """The draft with the graph compiled for the device at hand, or ahead of time."""
+    from edgetl.exporter.compile_trt import build_engine
+
+    built = build_engine(
+        draft.graph_path, target, cache_dir=cache_dir(), progress=options.extract.progress
+    )
+    name = Path(draft.manifest.graph).with_suffix(".engine").name
+    record = draft.manifest.export
+    assert record is not None  # the draft has just got it
+    record = dataclasses.replace(
+        record,
+        compiled={"engine": name},
+        options={
+            **record.options,
+            "engine_stamp": built.stamp.to_json(),
+            "engine_seconds": built.seconds,
+        },
+    )
+    return dataclasses.replace(
+        draft,
+        manifest=dataclasses.replace(draft.manifest, export=record),
+        compiled={name: built.path},
+    )
+
+
+def keep(
+    saved: Bundle, passed: tuple[GateRecord, ...], output: str | Path | None, clock: Clock
+) -> Bundle:
+    """The verified bundle with the gates' results, where it was asked for or in the cache."""
+    record, evidence = saved.manifest.export, saved.manifest.evidence
+    assert record is not None and evidence is not None  # they were put there
+    record = dataclasses.replace(
+        record, gates=passed, accuracy={**record.accuracy, "shipped": evidence.accuracy}
+    )
+    evidence = dataclasses.replace(
+        evidence, run=dataclasses.replace(evidence.run, seconds=clock.seconds)
+    )
+    manifest = dataclasses.replace(saved.manifest, export=record, evidence=evidence)
+    final = dataclasses.replace(saved, manifest=manifest)
+    if output is None:
+        digest = saved.manifest.files[saved.manifest.graph].sha256
+        output = cache_dir() / "exports" / f"{digest[:32]}.edgetl"
+    return final.save(output)
