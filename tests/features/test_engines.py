@@ -112,3 +112,15 @@ def test_what_changes_features_is_computed_anew(run, change):
     result, _ = run(**change)
     assert (result.hits, result.misses) == (0, 40)
     assert run()[0].hits == 40, "and the old ones are still there"
+
+
+def test_bytes_give_the_features_of_floats(run, photos):
+    """Extraction through a graph that normalises, with a batch of fixed length."""
+    from edgetl.exporter.ends import fix_batch, with_uint8_input
+
+    model, preprocess = with_uint8_input(onnx.load_model_from_string(graph()), PREPROCESS)
+    data = fix_batch(model, 3).SerializeToString()
+    result, _ = run(data, preprocess=preprocess, dtype="float32", batch_size=4, workers=2)
+    expected, _ = run(dtype="float32")
+    assert (result.hits, result.misses) == (0, 40), "another preprocessing is another store"
+    np.testing.assert_allclose(result.features, expected.features, rtol=1e-4, atol=1e-5)

@@ -11,7 +11,7 @@ from edgetl.errors import CorruptError, DataError, ParityError
 from edgetl.heads import PrototypeHead
 from edgetl.preprocess import Preprocess
 from edgetl.runtime import Prediction, Runtime, load
-from edgetl.targets import OpenVino
+from edgetl.targets import OnnxRuntime, OpenVino
 
 PREPROCESS = Preprocess(size=16, resize=16, mean=(0, 0, 0), std=(1, 1, 1))
 
@@ -78,6 +78,46 @@ def test_a_list_of_any_length_keeps_its_order(bundle, count):
     channels = np.random.default_rng(count).integers(0, 3, count)
     answers = runtime.predict([image(channel) for channel in channels])
     assert [answer.label for answer in answers] == [runtime.labels[c] for c in channels]
+
+
+@pytest.mark.parametrize("fixed", [None, 3])
+def test_a_graph_that_takes_bytes(bundle, fixed, tmp_path):
+    """The same answers as through floats, from a batch of any length or of one."""
+    onnx = pytest.importorskip("onnx")
+    from edgetl.exporter.ends import fix_batch, with_uint8_input
+
+    model, preprocess = with_uint8_input(onnx.load(bundle.graph_path), PREPROCESS)
+    onnx.save(fix_batch(model, fixed), tmp_path / "bytes.onnx")
+    manifest = dataclasses.replace(bundle.manifest, preprocess=preprocess)
+    exported = dataclasses.replace(
+        bundle, manifest=manifest, graph_path=tmp_path / "bytes.onnx"
+    ).save(tmp_path / "bytes.edgetl")
+    runtime = load(exported.path)
+    runtime.warm_up()
+    photos = [image(channel, (20 + channel, 30)) for channel in (0, 1, 2, 0, 1)]
+    answers, expected = runtime.predict(photos, features=True), Runtime(bundle).predict(photos)
+    for answer, wanted in zip(answers, expected, strict=True):
+        np.testing.assert_allclose(answer.probabilities, wanted.probabilities, atol=1e-6)
+    np.testing.assert_allclose(answers[0].features * 255, [240, 10, 10], atol=1e-3)
+    probe = probe_batch(preprocess.shape, dtype="uint8")
+    assert (probe.dtype, probe.shape) == (np.uint8, (1, 16, 16, 3))
+    assert len(np.unique(probe)) > 200
+    checks = Checks(probe.mean(axis=(1, 2)).astype(np.float32) / 255, np.zeros(0, np.uint64))
+    pytest.importorskip("openvino")
+    checked = dataclasses.replace(exported, checks=checks)
+    assert Runtime(checked, target=OpenVino()).predict(photos[2]).label == "blue"
+
+
+def test_another_precision_than_the_graphs_is_refused(bundle, tmp_path):
+    int8 = dataclasses.replace(
+        bundle, manifest=dataclasses.replace(bundle.manifest, graph="backbone.int8.onnx")
+    )
+    assert Runtime(int8, target=OnnxRuntime(precision="int8")).predict(image(1)).label == "green"
+    with pytest.raises(ValueError, match=r"backbone\.int8\.onnx is int8, the target asks for fp16"):
+        Runtime(int8, target=OnnxRuntime(precision="fp16"))
+    with pytest.raises(ValueError, match=r"backbone\.onnx is fp32, the target asks for int8"):
+        Runtime(bundle, target=OnnxRuntime(precision="int8"))
+    assert Runtime(bundle, target=OnnxRuntime(precision="fp32")).predict(image(1)).label == "green"
 
 
 def test_several_threads_at_once(bundle):
