@@ -23,7 +23,7 @@ _UNWANTED = [
     "MatMulAddFusion",
     "TransposeOptimizer",
 ]
-"""Optimisers whose results other runtimes, or older operator sets, don't know."""
+"""Optimisers whose results older operator sets don't know, or that suit ONNX Runtime alone."""
 
 
 def fold_graph(model: Any) -> Any:
@@ -31,7 +31,9 @@ def fold_graph(model: Any) -> Any:
 
     A batch norm right behind a convolution goes into its weights; one that stands elsewhere, as
     before the convolutions of a DenseNet, stays. The result has the same inputs, outputs, operator
-    set and metadata, and only operators of the ONNX standard, so that any runtime reads it.
+    set and metadata, and only operators of the ONNX standard, so that any runtime reads it. Some
+    that ONNX defines by others are written out, such as HardSwish as HardSigmoid and a product.
+    Weights that old files name as inputs too become plain weights.
 
     Args:
         model: A float graph for inference.
@@ -43,10 +45,23 @@ def fold_graph(model: Any) -> Any:
         WeightsError: ONNX Runtime can't load the graph, or it is 2 GiB or larger.
     """
     onnx = require("onnx", extra="train")
-    simple = _optimise(onnx, model)
-    _restore(model, simple)
+    plain = _without_weights_as_inputs(model)
+    simple = _optimise(onnx, plain)
+    _restore(plain, simple)
     onnx.checker.check_model(simple)
     return simple
+
+
+def _without_weights_as_inputs(model: Any) -> Any:
+    """A copy whose inputs are inputs only; since version 4 of the format that is allowed."""
+    plain = type(model)()
+    plain.CopyFrom(model)
+    weights = {item.name for item in plain.graph.initializer}
+    inputs = [item for item in model.graph.input if item.name not in weights]
+    del plain.graph.input[:]
+    plain.graph.input.extend(inputs)
+    plain.ir_version = max(plain.ir_version, 4)
+    return plain
 
 
 def _optimise(onnx: Any, model: Any) -> Any:

@@ -126,6 +126,21 @@ def test_constants_are_computed_and_unused_weights_dropped(resnet):
     assert sum(node.op_type == "Mul" for node in folded.graph.node) <= 1
 
 
+def test_weights_that_are_inputs_too_as_in_old_files(resnet, photos):
+    old = onnx.ModelProto.FromString(resnet.SerializeToString())
+    old.ir_version = 3  # which demands it
+    for item in resnet.graph.initializer:
+        value = helper.make_tensor_value_info(item.name, item.data_type, list(item.dims))
+        old.graph.input.append(value)
+    onnx.checker.check_model(old)
+    folded = fold_graph(old)
+    assert folded.graph.input == resnet.graph.input
+    assert "BatchNormalization" not in operators(folded)
+    (expected,) = ReferenceEvaluator(resnet).run(None, {"images": photos[:1]})
+    (features,) = ReferenceEvaluator(folded).run(None, {"images": photos[:1]})
+    assert np.abs(features - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
 def test_a_norm_before_its_convolution_stays(photos):
     generator = np.random.default_rng(0)
     weights = {name: generator.uniform(0.5, 1.5, 3).astype(np.float32) for name in "abcd"}
