@@ -35,6 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
     rows |= {name: f"{record.size:,} bytes" for name, record in manifest.files.items()}
     width = max(map(len, rows))
     print("\n".join(f"{name:<{width}}  {value}" for name, value in rows.items()))
+    if manifest.export is not None:
+        from edgetl.exporter.gates import table
+
+        print(f"\nexported for {manifest.export.engine} in {manifest.export.precision}")
+        print(table(manifest.export.gates))
     if bundle.evidence is not None:
         print(f"\n{bundle.evidence}")
     return 0
