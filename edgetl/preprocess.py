@@ -144,8 +144,8 @@ class Preprocess:
         names = {field.name for field in dataclasses.fields(cls)}
         if set(values) | {"dtype"} != names:
             raise ValueError(
-                f"preprocess needs exactly the keys {sorted(names - {'dtype'})}, and dtype where it "
-                f"is uint8; got {sorted(values)}"
+                f"preprocess needs exactly the keys {sorted(names - {'dtype'})}, and dtype where "
+                f"it is uint8; got {sorted(values)}"
             )
         try:
             return cls(**values)

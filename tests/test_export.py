@@ -66,7 +66,9 @@ def adapted(photos, assets, cache, tmp_path_factory):
 
 def options(**graph):
     return edgetl.ExportOptions(
-        graph=GraphOptions(search=QUICK, **graph), verify_seconds=0.05, budget_ms=10_000
+        graph=GraphOptions(search=QUICK, calibration_images=24, **graph),
+        verify_seconds=0.05,
+        budget_ms=10_000,
     )
 
 
@@ -150,6 +152,13 @@ def test_int8_keeps_its_accuracy_and_is_smaller(exported, adapted):
     assert record.source == str(adapted.path)
 
 
+def test_an_ort_file_comes_with_its_operators(exported):
+    bundle = exported("int8-ort", KINDS["int8-ort"][0], format="ort")
+    text = (bundle.path / "required_operators.config").read_text()
+    assert "com.microsoft;1;" in text and "QLinearConv" in text
+    assert Bundle.load(bundle.path).read_compiled("required_operators.config") == text.encode()
+
+
 def test_camera_bytes_go_in_as_they_are(exported):
     bundle = exported("int8-fused-bytes", KINDS["int8-fused-bytes"][0], fused=True, input="uint8")
     (image,) = onnx.load(bundle.graph_path).graph.input
@@ -231,15 +240,18 @@ def test_a_broken_int8_graph_is_refused(adapted, monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+OTHER_STATISTICS = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
 @pytest.mark.parametrize(
-    "wrong",
+    ("precision", "wrong"),
     [
-        {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
-        {"interpolation": "bicubic"},
-        {"resize": 224},
+        ("fp32", OTHER_STATISTICS),
+        ("int8", OTHER_STATISTICS),
+        ("fp32", {"interpolation": "bicubic"}),
+        ("fp32", {"resize": 224}),
     ],
 )
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_other_preprocessing_is_refused(wrong, precision, adapted, monkeypatch, tmp_path):
     draft = job_draft.draft_of
 

@@ -41,7 +41,7 @@ class Bundle:
         path: The bundle's folder, or None while it only exists in memory.
         checks: What to check an engine or data against, or None.
         compiled: Further files, by the name they have in the bundle: what was compiled for one kind
-            of machine.
+            of machine, or is needed to build for one.
     """
 
     manifest: Manifest

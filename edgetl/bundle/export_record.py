@@ -73,7 +73,8 @@ class ExportRecord:
         options: The target's further options, and the choices of the export.
         search: What was tried and why this was chosen: plain JSON values.
         machine: Where it was measured: processor, cores, system, versions.
-        compiled: File names of what was compiled for one machine, by what it is for.
+        compiled: Names of further files, by what they are: ``"engine"`` compiled by TensorRT,
+            ``"operators"`` of a ``.ort`` file.
     """
 
     engine: str

@@ -79,6 +79,13 @@ def _add_graph(parser: argparse.ArgumentParser) -> None:
         help="ort: the format of ONNX Runtime Mobile",
     )
     parser.add_argument(
+        "--ort-level",
+        choices=("portable", "mobile", "machine"),
+        default="portable",
+        help="what is built into a .ort file: for any processor, for accelerators of phones, or "
+        "for this machine's kind of processor (default: portable)",
+    )
+    parser.add_argument(
         "--search-rounds",
         type=int,
         default=3,
@@ -183,6 +190,7 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
             input=arguments.input,
             batch=arguments.batch,
             format=arguments.format,
+            ort_level=arguments.ort_level,
             fused=arguments.fused,
             calibration_images=arguments.calibration_images,
             search=SearchOptions(

@@ -24,7 +24,7 @@ from edgetl.engines import OrtEngine, check_parity
 from edgetl.errors import AccuracyError, BudgetError, DataError, EdgetlError, ParityError
 from edgetl.exporter.calibrate import Calibration, calibrate
 from edgetl.exporter.ends import fix_batch, operator_set, stamp, with_uint8_input
-from edgetl.exporter.fold import fold_graph
+from edgetl.exporter.fold import fold_graph, foldable
 from edgetl.exporter.half import cast_floats, store_half
 from edgetl.exporter.histogram import Method
 from edgetl.exporter.prepare import prepare
@@ -48,6 +48,7 @@ class GraphOptions:
             (n, size, size, 3).
         batch: A fixed batch length; any length if None.
         format: ``"ort"`` for ONNX Runtime Mobile; ONNX Runtime only.
+        ort_level: What is built into a ``.ort`` file (`edgetl.exporter.ort_format.Level`).
         fused: Whether head, temperature and softmax go into the graph too.
         calibration_images: At most so many training samples give the ranges of int8.
         search: How thoroughly to search for the int8 graph.
@@ -56,6 +57,7 @@ class GraphOptions:
     input: Literal["float32", "uint8"] = "float32"
     batch: int | None = None
     format: Literal["onnx", "ort"] = "onnx"
+    ort_level: Literal["portable", "mobile", "machine"] = "portable"
     fused: bool = False
     calibration_images: int = 512
     search: SearchOptions = field(default_factory=SearchOptions)
@@ -64,6 +66,7 @@ class GraphOptions:
         for name, value, allowed in (
             ("input", self.input, ("float32", "uint8")),
             ("format", self.format, ("onnx", "ort")),
+            ("ort_level", self.ort_level, ("portable", "mobile", "machine")),
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
@@ -142,7 +145,9 @@ def build_float(
         DataError: None of the samples can be read.
     """
     onnx = require("onnx", extra="train")
-    model = fold_graph(onnx.load_model_from_string(graph))
+    model = onnx.load_model_from_string(graph)
+    if foldable(model):
+        model = fold_graph(model)
     changed = preprocess
     if options.input == "uint8":
         model, changed = with_uint8_input(model, preprocess)
@@ -270,8 +275,17 @@ def finish(artefact: Artefact, labels: Sequence[str], options: GraphOptions) -> 
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.ort"
-        to_ort_format(content, path)
+        to_ort_format(content, path, level=options.ort_level)
         return path.read_bytes()
+
+
+def operators_of(artefact: Artefact, options: GraphOptions) -> str:
+    """The configuration of an ONNX Runtime build that is reduced to a ``.ort`` file's operators."""
+    from edgetl.exporter.ort_format import required_operators
+
+    return required_operators(
+        artefact.model.SerializeToString(deterministic=True), level=options.ort_level
+    )
 
 
 def file_name(artefact: Artefact, options: GraphOptions) -> str:

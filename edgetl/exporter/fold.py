@@ -26,6 +26,18 @@ _UNWANTED = [
 """Optimisers whose results older operator sets don't know, or that suit ONNX Runtime alone."""
 
 
+_FOLDED = {"BatchNormalization", "Dropout", "Identity"}
+
+
+def foldable(model: Any) -> bool:
+    """Whether a graph has nodes that folding is for.
+
+    One that has none is better left alone: folding writes functions such as HardSwish out as the
+    operators they consist of, each of which a quantizer then sees for itself.
+    """
+    return any(node.op_type in _FOLDED for node in model.graph.node)
+
+
 def fold_graph(model: Any) -> Any:
     """Fold batch norms and constants; drop identities, dropouts and weights that nothing reads.
 

@@ -78,8 +78,9 @@ class Job:
     def extraction_engine(self, artefact: Artefact) -> Engine:
         """The engine that the head's features come from: the one that ships, if it is here."""
         target = self.serving_target()
-        graph = finish(artefact, self.source.labels, self.options.graph)
-        name = f"{artefact.fingerprint} {self.options.graph.format} {self.options.graph.batch}"
+        options = self.options.graph
+        graph = finish(artefact, self.source.labels, options)
+        name = f"{artefact.fingerprint} {options.format} {options.ort_level} {options.batch}"
         return open_engine(
             target,
             graph,

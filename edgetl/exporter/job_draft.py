@@ -18,13 +18,16 @@ from edgetl.bundle import Bundle, Checks, Evidence, ExportRecord, GateRecord, pr
 from edgetl.bundle.checks import short_digests
 from edgetl.bundle.evidence import HeadRecord
 from edgetl.engines import Engine
-from edgetl.exporter.artefact import Artefact, file_name, finish
+from edgetl.exporter.artefact import Artefact, file_name, finish, operators_of
 from edgetl.exporter.fuse import fuse_head
 from edgetl.exporter.job import ExportOptions, Job
 from edgetl.exporter.processor import describe_machine
 from edgetl.exporter.verify import LEAST_SAMPLES
 from edgetl.heads import Head, load_head, select_head
 from edgetl.targets import TensorRT
+
+OPERATORS = "required_operators.config"
+"""What a reduced build of ONNX Runtime needs to know of a ``.ort`` file, beside it."""
 
 
 def refitted(job: Job, fitted: Part) -> tuple[Head, HeadRecord]:
@@ -49,6 +52,10 @@ def draft_of(job: Job, artefact: Artefact, head: Head, evidence: Evidence, folde
     name = file_name(artefact, options)
     path = folder / name
     path.write_bytes(finish(shipped, job.source.labels, options))
+    more = {}
+    if options.format == "ort":
+        more[OPERATORS] = folder / OPERATORS
+        more[OPERATORS].write_text(operators_of(shipped, options), encoding="utf-8")
     manifest = dataclasses.replace(
         job.source.manifest,
         preprocess=artefact.preprocess,
@@ -57,7 +64,7 @@ def draft_of(job: Job, artefact: Artefact, head: Head, evidence: Evidence, folde
         evidence=evidence,
         files={},
     )
-    return Bundle(manifest, head, path)
+    return Bundle(manifest, head, path, compiled=more)
 
 
 def checks_of(job: Job, artefact: Artefact, engine: Engine) -> Checks:
@@ -99,12 +106,14 @@ def record_of(job: Job, artefact: Artefact, measured: Part) -> ExportRecord:
             "input": options.graph.input,
             "batch": options.graph.batch,
             "format": options.graph.format,
+            "ort_level": options.graph.ort_level if options.graph.format == "ort" else None,
             "refit": options.refit,
             "ahead_of_time": options.ahead_of_time,
             "seed": options.seed,
         },
         search=artefact.search,
         machine=describe_machine(),
+        compiled={"operators": OPERATORS} if options.graph.format == "ort" else {},
     )
 
 
@@ -120,7 +129,7 @@ def compiled(draft: Bundle, target: TensorRT, options: ExportOptions) -> Bundle:
     assert record is not None  # the draft has just got it
     record = dataclasses.replace(
         record,
-        compiled={"engine": name},
+        compiled={**record.compiled, "engine": name},
         options={
             **record.options,
             "engine_stamp": built.stamp.to_json(),
@@ -130,7 +139,7 @@ def compiled(draft: Bundle, target: TensorRT, options: ExportOptions) -> Bundle:
     return dataclasses.replace(
         draft,
         manifest=dataclasses.replace(draft.manifest, export=record),
-        compiled={name: built.path},
+        compiled={**draft.compiled, name: built.path},
     )
 
 
