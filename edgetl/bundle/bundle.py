@@ -183,6 +183,8 @@ class Bundle:
             )
         stored = small.get(checks.FILE)
         known = None if stored is None else Checks.from_bytes(stored)
+        if known is not None:
+            known.check_fit(manifest.dim, len(manifest.labels))
         named = () if manifest.export is None else manifest.export.compiled.values()
         compiled = {name: path / name for name in named}
         return cls(manifest, head, path / manifest.graph, path, known, compiled)

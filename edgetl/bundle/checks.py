@@ -49,6 +49,29 @@ class Checks:
         default_factory=lambda: np.zeros((0, 0), np.float16)
     )
 
+    def check_fit(self, dim: int, classes: int) -> None:
+        """Refuse arrays that belong to another bundle.
+
+        Args:
+            dim: Number of features of the bundle.
+            classes: How many classes it knows.
+
+        Raises:
+            CorruptError: There are other numbers of features, or classes that it does not know.
+        """
+        lengths = {self.probe_features.shape[1]}
+        if len(self.reference_features):
+            lengths.add(self.reference_features.shape[1])
+        if lengths != {dim}:
+            raise CorruptError(
+                f"{FILE} has vectors of {sorted(lengths)} features, the manifest says {dim}"
+            )
+        known = (self.reference_classes >= 0) & (self.reference_classes < classes)
+        if not known.all():
+            raise CorruptError(
+                f"{FILE} names class {self.reference_classes[~known][0]}, there are {classes}"
+            )
+
     def trained_on(self, digests: Iterable[bytes]) -> NDArray[np.bool_]:
         """Which samples were in the training part, by the digests of their content."""
         return np.isin(short_digests(digests), self.train_digests)

@@ -11,6 +11,9 @@ from typing import Any
 
 from edgetl.bundle.evidence import plain_json, read_record
 
+_ENGINES = ("onnxruntime", "tensorrt")
+_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
 
 @dataclass(frozen=True, kw_only=True)
 class GateRecord:
@@ -44,6 +47,9 @@ class Limits:
             float32.
         budget_mb: Largest size of the graph in MB; None means not larger than float32.
         slower: Whether slower than float32 is allowed.
+
+    Raises:
+        ValueError: A limit is one that nothing could keep to.
     """
 
     least_cosine: float
@@ -53,6 +59,16 @@ class Limits:
     budget_ms: float | None = None
     budget_mb: float | None = None
     slower: bool = False
+
+    def __post_init__(self) -> None:
+        if max(self.least_cosine, self.mean_cosine, self.agreement) > 1:
+            raise ValueError(
+                f"cosines and agreement are 1 at most, asked were {self.least_cosine:g}, "
+                f"{self.mean_cosine:g} and {self.agreement:g}"
+            )
+        for name, budget in (("budget_ms", self.budget_ms), ("budget_mb", self.budget_mb)):
+            if budget is not None and not budget > 0:
+                raise ValueError(f"{name} must be above 0, got {budget:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +106,14 @@ class ExportRecord:
     search: dict[str, Any] = field(default_factory=dict)
     machine: dict[str, str] = field(default_factory=dict)
     compiled: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("engine", self.engine, _ENGINES),
+            ("precision", self.precision, _PRECISIONS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
 
     def to_json(self) -> dict[str, Any]:
         """All fields as plain JSON types."""

@@ -141,14 +141,16 @@ def _from_content(content: dict[str, Any]) -> Manifest:
         _plain_name(name): FileRecord(sha256=str(record["sha256"]), size=int(record["size"]))
         for name, record in content["files"].items()
     }
-    for name in (backbone["graph"], head["arrays"]):
+    export = None if content["format"] == 1 else content["export"]
+    record = None if export is None else ExportRecord.from_json(export)
+    compiled = () if record is None else record.compiled.values()
+    for name in (backbone["graph"], head["arrays"], *compiled):
         if name not in files:
             raise ValueError(f"no hash of {name!r}")
     labels = tuple(str(label) for label in content["labels"])
     if len(set(labels)) != len(labels) or len(labels) < 2:
         raise ValueError(f"need at least 2 distinct labels, got {labels[:8]}")
     evidence = content["evidence"]
-    export = None if content["format"] == 1 else content["export"]
     return Manifest(
         labels=labels,
         preprocess=Preprocess.from_json(content["preprocess"]),
@@ -160,7 +162,7 @@ def _from_content(content: dict[str, Any]) -> Manifest:
         arrays=head["arrays"],
         provenance=dict(content["provenance"]),
         evidence=None if evidence is None else Evidence.from_json(evidence),
-        export=None if export is None else ExportRecord.from_json(export),
+        export=record,
         files=files,
     )
 

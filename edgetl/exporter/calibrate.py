@@ -65,7 +65,7 @@ def calibrate(model: Any, batches: Iterable[NDArray[Any]], *, threads: int = 0) 
         except Exception as error:  # onnxruntime's exception classes share no base
             raise EdgetlError(f"calibration: the graph does not run: {error}") from error
         for name, value in zip((image, *names), (batch, *values), strict=True):
-            if value.dtype == np.float32:
+            if value.dtype == np.float32 and value.size:
                 _count(histograms, sums, name, value)
         samples += len(batch)
     if not samples:
@@ -82,7 +82,7 @@ def _count(
 ) -> None:
     low, high = float(value.min()), float(value.max())
     flat = value.reshape(-1)
-    step = -(-flat.size // (_SAMPLED * len(value)))
+    step = -(-flat.size // (_SAMPLED * (len(value) if value.ndim else 1)))
     step += 1 - step % 2  # odd, so that it does not keep time with rows of even length
     try:
         histograms.setdefault(name, Histogram()).add(flat[::step], low=low, high=high)

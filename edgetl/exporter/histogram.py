@@ -54,7 +54,8 @@ class Histogram:
             raise ValueError(f"values from {low} to {high} are not finite")
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._widen(max(abs(low), abs(high)))
-        places = (values + np.float32(self.reach)) * np.float32(_BINS / (2 * self.reach))
+        # Scaled before it is shifted, so that masks near the largest float do not overflow.
+        places = values * np.float32(_BINS / 2 / self.reach) + np.float32(_BINS / 2)
         bins = np.clip(places.astype(np.int32), 0, _BINS - 1)
         self.counts += np.bincount(bins, minlength=_BINS)
 
@@ -78,7 +79,8 @@ class Histogram:
 
         ========================  ================================================================
         ``"minmax"``              all that was seen
-        ``"percentile"``          all but a hundred-thousandth at either end
+        ``"percentile"``          all but a hundred-thousandth at either end; all that was seen if
+                                  fewer numbers were counted than it takes to tell
         ``"entropy"``             the symmetric cut whose distribution loses least information
                                   (Kullback-Leibler divergence; Migacz, "8-bit inference with
                                   TensorRT", GTC 2017)
@@ -104,22 +106,30 @@ class Histogram:
         return max(self.low, -magnitude), min(self.high, magnitude)
 
     def _percentile(self) -> tuple[float, float]:
-        share = np.cumsum(self.counts) / self.counts.sum()
+        total = int(self.counts.sum())
+        if total * _TAIL < 1:
+            return self.low, self.high
+        share = np.cumsum(self.counts) / total
         edges = np.linspace(-self.reach, self.reach, _BINS + 1)
         low = edges[int(np.searchsorted(share, _TAIL, side="right"))]
         high = edges[min(int(np.searchsorted(share, 1 - _TAIL)) + 1, _BINS)]
         return max(self.low, float(low)), min(self.high, float(high))
 
     def _least_squares(self) -> tuple[float, float]:
-        """Shrink both ends by the same factor; rounding against what is cut off."""
-        centers, counts = self.centers, self.counts.astype(np.float64)
+        """Shrink both ends by the same factor; rounding against what is cut off.
+
+        Zero is a level of its own, so the many zeros behind a ReLU are not rounded at all.
+        """
+        used = np.flatnonzero(self.counts)
+        centers, counts = self.centers[used], self.counts[used].astype(np.float64)
         best, found = math.inf, (self.low, self.high)
         for factor in np.linspace(0.2, 1.0, 81):
             low, high = self.low * float(factor), self.high * float(factor)
             step = (max(high, 0.0) - min(low, 0.0)) / (_LEVELS - 1)
-            beyond = np.maximum(np.maximum(low - centers, centers - high), 0.0)
-            inside = beyond == 0
-            error = float((counts * beyond**2).sum() + counts[inside].sum() * step**2 / 12)
+            if not step:
+                break
+            levels = np.clip(np.rint(centers / step) * step, min(low, 0.0), max(high, 0.0))
+            error = float((counts * (centers - levels) ** 2).sum())
             if error <= best:
                 best, found = error, (low, high)
         return found

@@ -43,6 +43,7 @@ def _pool_globally(graph: Any, onnx: Any) -> None:
     """Turn ReduceMean over the last two of four axes, kept, into GlobalAveragePool."""
     constants = {item.name: item for item in graph.initializer}
     maps = {item.name for item in graph.value_info if len(item.type.tensor_type.shape.dim) == 4}
+    unread: set[str] = set()
     for node in graph.node:
         if (
             node.op_type == "ReduceMean"
@@ -50,13 +51,23 @@ def _pool_globally(graph: Any, onnx: Any) -> None:
             and _is_global_mean(node, constants, onnx)
         ):
             node.op_type = "GlobalAveragePool"
+            unread.update(node.input[1:])
             del node.input[1:]
             del node.attribute[:]
-    used = {name for node in graph.node for name in node.input}
-    used.update(item.name for item in graph.output)
+    unread -= _read(graph) | {item.name for item in graph.output}
     for index in range(len(graph.initializer) - 1, -1, -1):
-        if graph.initializer[index].name not in used:
+        if graph.initializer[index].name in unread:
             del graph.initializer[index]
+
+
+def _read(graph: Any) -> set[str]:
+    """Names that nodes read, inside branches and loops too."""
+    names = {name for node in graph.node for name in node.input}
+    for node in graph.node:
+        for attribute in node.attribute:
+            for branch in (attribute.g, *attribute.graphs):
+                names |= _read(branch) if branch.node else set()
+    return names
 
 
 def _is_global_mean(node: Any, constants: dict[str, Any], onnx: Any) -> bool:

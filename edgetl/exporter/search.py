@@ -9,8 +9,8 @@ knows latency and features; what accuracy means is the caller's `Judge`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -18,19 +18,30 @@ from numpy.typing import NDArray
 
 from edgetl.errors import EdgetlError
 from edgetl.exporter.calibrate import Calibration
+from edgetl.exporter.candidate import Candidate, Judge, Verdict, fittest
 from edgetl.exporter.errors_by_node import node_errors
 from edgetl.exporter.histogram import METHODS
 from edgetl.exporter.processor import saturates
 from edgetl.exporter.quantize import QuantConfig, quantize
-from edgetl.exporter.regions import CHUNKS, switches
+from edgetl.exporter.regions import CHUNKS, regions, switches
 from edgetl.exporter.timing import interleaved
+
+__all__ = [
+    "Call",
+    "Candidate",
+    "Judge",
+    "Open",
+    "SearchOptions",
+    "SearchResult",
+    "Verdict",
+    "fittest",
+    "search_int8",
+]
 
 _WORTH = 1.02
 """A change has to be this much faster to count as one."""
-_TIE = 0.95
-"""Candidates at least this fast beside the fastest are as good; the one with least error wins."""
 _RESCUED = (0.1, 0.25, 0.5)
-"""Shares of the quantized tensors' producers, the worst ones, that are tried in float."""
+"""Shares of the quantized tensors, the worst ones, whose regions are tried in float."""
 
 Features: TypeAlias = NDArray[np.float32]
 
@@ -47,61 +58,6 @@ class Open(Protocol):
 
     def __call__(self, graph: bytes) -> Call:
         """The engine."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What a judge says of a candidate.
-
-    Args:
-        accepted: Whether its accuracy is inside the budget.
-        accuracy: Held-out accuracy on the training part, if it was measured.
-        reason: In words.
-    """
-
-    accepted: bool
-    accuracy: float | None
-    reason: str
-
-
-Judge: TypeAlias = Callable[[bytes], Verdict]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """One configuration and what was measured of it.
-
-    Args:
-        config: The configuration.
-        graph: The graph's bytes.
-        milliseconds: Median latency of a single sample.
-        speedup: How many times as fast as the float graph in the same run: quotient of the lower
-            quartiles, which other programs on the machine disturb least.
-        cosine: Mean cosine of its features to the float graph's.
-        sqnr: Signal to quantization noise of its features in dB.
-        verdict: The judge's, or None if it was not asked.
-    """
-
-    config: QuantConfig
-    graph: bytes = field(repr=False)
-    milliseconds: float
-    speedup: float
-    cosine: float
-    sqnr: float
-    verdict: Verdict | None = None
-
-    def to_json(self) -> dict[str, str | int | float | bool | None]:
-        """One flat row of the table of what was tried."""
-        return {
-            "configuration": str(self.config),
-            "ms": self.milliseconds,
-            "speedup": self.speedup,
-            "cosine": self.cosine,
-            "sqnr_db": self.sqnr,
-            "mb": len(self.graph) / 1e6,
-            "accuracy": None if self.verdict is None else self.verdict.accuracy,
-            "verdict": None if self.verdict is None else self.verdict.reason,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +155,6 @@ class _Search:
         self.float_milliseconds = 0.0
         self.ranges = {method: calibration.ranges(method) for method in METHODS}
         self.tried: dict[QuantConfig, Candidate] = {}
-        self.engines: dict[QuantConfig, Call] = {}
         self.failures: list[str] = []
 
     def by_kind(self) -> Candidate:
@@ -259,7 +214,8 @@ class _Search:
 
         A correction has to gain half a decibel: less is no measurable help.
         """
-        found = [self.measured(config, best) for config in self._variants(best.config, False)]
+        variants = [dataclasses.replace(best.config, method=method) for method in METHODS]
+        found = [self.measured(config, best) for config in variants]
         chosen = max((item for item in found if item), key=lambda item: item.sqnr, default=best)
         corrected = dataclasses.replace(chosen.config, bias_correction=True)
         trial = self.measured(corrected, best)
@@ -267,43 +223,51 @@ class _Search:
             chosen = trial
         return chosen
 
-    def _variants(self, config: QuantConfig, correction: bool) -> list[QuantConfig]:
-        return [
-            dataclasses.replace(config, method=method, bias_correction=correction)
-            for method in METHODS
-        ]
-
     def conclude(self, best: Candidate, judge: Judge) -> SearchResult:
         """Judge candidates from the fastest on, until one is accepted."""
         errors = node_errors(self.model, best.graph, self.samples[:4])
-        last = best
+        refusal = ""
         for candidate in self._in_order(best, errors):
             if candidate.speedup < 1 and not self.options.allow_slower:
-                self.tried.setdefault(candidate.config, candidate)
-                return self._result(
-                    None,
-                    errors,
-                    f"the fastest int8 graph inside the budget would run at "
-                    f"{candidate.speedup:.2f} times the speed of float32",
-                )
+                # They come in the order of their speed, so there is no faster one behind.
+                speed = f"{candidate.speedup:.2f} times the speed of float32"
+                reason = f"the fastest int8 graph runs at {speed}"
+                if refusal:
+                    reason = (
+                        f"no int8 graph that is faster than float32 is accurate enough ({refusal}),"
+                        f" and with more nodes in float the fastest one runs at {speed}"
+                    )
+                return self._result(None, errors, reason)
             verdict = judge(candidate.graph)
-            last = self.tried[candidate.config] = dataclasses.replace(candidate, verdict=verdict)
+            judged = self.tried[candidate.config] = dataclasses.replace(candidate, verdict=verdict)
             if verdict.accepted:
-                final = node_errors(self.model, last.graph, self.samples[:4])
-                return self._result(last, final, verdict.reason)
-        reason = last.verdict.reason if last.verdict else "nothing was judged"
-        return self._result(None, errors, f"no int8 graph is accurate enough: {reason}")
+                if candidate is not best:
+                    errors = node_errors(self.model, judged.graph, self.samples[:4])
+                return self._result(judged, errors, verdict.reason)
+            refusal = verdict.reason
+        return self._result(None, errors, f"no int8 graph is accurate enough: {refusal}")
 
     def _in_order(self, best: Candidate, errors: Mapping[str, float]) -> Iterable[Candidate]:
         """The best candidate, then ones with more of the worst nodes in float, fastest first."""
         yield best
         rescued = []
         for share in _RESCUED:
-            worst = _producers(self.model, list(errors)[: max(1, int(len(errors) * share))])
-            rescued.append(
-                dataclasses.replace(best.config, keep_float=best.config.keep_float | worst)
-            )
+            worst = self._makers(list(errors)[: max(1, int(len(errors) * share))])
+            if not worst <= best.config.keep_float:
+                rescued.append(
+                    dataclasses.replace(best.config, keep_float=best.config.keep_float | worst)
+                )
         yield from sorted(self.compare(rescued), key=lambda item: -item.speedup)
+
+    def _makers(self, tensors: list[str]) -> frozenset[str]:
+        """Nodes of the regions in which these tensors are computed.
+
+        An activation function alone would help nothing: its convolution has lost the precision.
+        """
+        wanted = set(tensors)
+        makers = {node.name for node in self.model.graph.node if wanted.intersection(node.output)}
+        parts = regions(self.model, QuantConfig())
+        return frozenset().union(makers, *(part for part in parts if part & makers))
 
     def _result(
         self, chosen: Candidate | None, errors: Mapping[str, float], reason: str
@@ -327,14 +291,15 @@ class _Search:
         calls: dict[str, Callable[[], object]] = {"float": self._one(self.float)}
         opened: dict[QuantConfig, Call] = {}
         for config, graph in graphs.items():
-            opened[config] = self.engines.get(config) or self.open(graph)
+            opened[config] = self.open(graph)
             calls[str(len(calls))] = self._one(opened[config])
         timings = interleaved(calls, rounds=7, calls=40, pause=0.01, seconds=self.options.seconds)
         base = timings["float"]
         self.float_milliseconds = base.median * 1e3
         result = []
         for (config, graph), timing in zip(graphs.items(), list(timings.values())[1:], strict=True):
-            cosine, sqnr = self._error(opened[config])
+            known = self.tried.get(config)
+            cosine, sqnr = (known.cosine, known.sqnr) if known else self._error(opened[config])
             result.append(
                 Candidate(
                     config=config,
@@ -392,16 +357,3 @@ class _Search:
         noise = float(((found - wanted) ** 2).sum())
         signal = float((wanted**2).sum())
         return cosine, 10 * float(np.log10(max(signal, 1e-30) / max(noise, 1e-30)))
-
-
-def fittest(candidates: Sequence[Candidate]) -> Candidate:
-    """The fastest; of those that are as fast, within the noise, the one with the least error."""
-    fastest = max(item.speedup for item in candidates)
-    equals = [item for item in candidates if item.speedup >= fastest * _TIE]
-    return max(equals, key=lambda item: item.sqnr)
-
-
-def _producers(model: Any, tensors: list[str]) -> frozenset[str]:
-    """Names of the nodes that make these tensors."""
-    wanted = set(tensors)
-    return frozenset(node.name for node in model.graph.node if wanted.intersection(node.output))
