@@ -31,8 +31,8 @@ from edgetl.exporter.graph import FeatureGraph, feature_graph
 from edgetl.features import ExtractOptions
 from edgetl.heads import HEADS, Head, load_head, select_head
 from edgetl.preprocess import Preprocess
-from edgetl.runtime import bundle_engine
-from edgetl.targets import OnnxRuntime, OpenVino, Target, Torch
+from edgetl.runtime import bundle_engine, bundle_target
+from edgetl.targets import OnnxRuntime, ServingTarget, Target, Torch
 
 if TYPE_CHECKING:
     from edgetl.engines.torch import TorchNetwork
@@ -174,7 +174,7 @@ def evaluate_bundle(
     bundle: Bundle | str | Path,
     data: Any,
     *,
-    target: OnnxRuntime | OpenVino | None = None,
+    target: ServingTarget | None = None,
     options: AdaptOptions | None = None,
 ) -> Evidence:
     """Measure a bundle on labelled samples.
@@ -182,7 +182,7 @@ def evaluate_bundle(
     Args:
         bundle: A bundle, or its folder.
         data: As for `adapt`. Of data with a split the test part is used, otherwise all of it.
-        target: The engine to measure with.
+        target: The engine to measure with; what the bundle was exported for if None.
         options: As for `adapt`; those of the split, of preprocessing and of storage have no effect:
             the bundle says how it was made.
 
@@ -191,9 +191,10 @@ def evaluate_bundle(
         ParityError: The engine computes other features than the one the head was fitted with.
         DataError: A class the bundle does not know, or no readable sample.
     """
-    options, clock, target = options or AdaptOptions(), Clock(), target or OnnxRuntime()
+    options, clock = options or AdaptOptions(), Clock()
     if not isinstance(bundle, Bundle):
         bundle = Bundle.load(bundle)
+    target = target or bundle_target(bundle)
     manifest = bundle.manifest
     test = load_dataset(data, labels=manifest.labels).part("test")
     options = dataclasses.replace(options, storage=manifest.provenance.get("storage", "float16"))

@@ -22,13 +22,19 @@ from edgetl.bundle import (
     check_destination,
 )
 from edgetl.data import load_dataset
-from edgetl.errors import BudgetError, MissingDependencyError
+from edgetl.errors import MissingDependencyError
 from edgetl.evaluate import evaluate_head, knn_predictions
 from edgetl.exporter import gates
 from edgetl.exporter.job import ExportOptions, Job
 from edgetl.exporter.job_draft import checks_of, compiled, draft_of, keep, record_of, refitted
 from edgetl.exporter.job_parts import build, extracted, reference_parts
-from edgetl.exporter.verify import LEAST_SAMPLES, VerifyOptions, narrowed, run_gates
+from edgetl.exporter.verify import (
+    LEAST_SAMPLES,
+    VerifyOptions,
+    judges_speed,
+    narrowed,
+    run_gates,
+)
 from edgetl.targets import OnnxRuntime, ServingTarget, TensorRT
 
 __all__ = ["ExportOptions", "export", "verify"]
@@ -128,22 +134,34 @@ def _check_request(source: Bundle, target: OnnxRuntime | TensorRT, options: Expo
     if isinstance(target, TensorRT):
         if graph.format == "ort":
             raise ValueError("format='ort' is ONNX Runtime's own; TensorRT can't read it")
-        _check_tensorrt(ahead_of_time=options.ahead_of_time)
+        _check_tensorrt(target, options)
     elif options.ahead_of_time:
         raise ValueError("ahead_of_time is for TensorRT; ONNX Runtime compiles nothing")
 
 
-def _check_tensorrt(*, ahead_of_time: bool) -> None:
+def _check_tensorrt(target: TensorRT, options: ExportOptions) -> None:
     """Require TensorRT, and a GPU unless the device is said to be another one.
 
     Raises:
-        MissingDependencyError: It is not here.
+        MissingDependencyError: It is not here, or nothing here can verify the precision.
+        ValueError: Two options name different batches.
     """
     from edgetl.engines import cuda
     from edgetl.engines.trt_backend import find_backend
 
+    batch = options.graph.batch
+    if batch is not None and target.max_batch not in (1, batch):
+        raise ValueError(
+            f"a graph of the fixed batch {batch} (--batch) can't take batches of 1 to "
+            f"{target.max_batch} (--max-batch); give only one of them"
+        )
     find_backend()
-    if not ahead_of_time and cuda.find_device() is None:
+    if options.ahead_of_time and target.precision == "bf16":
+        raise MissingDependencyError(
+            "bf16 can't be verified ahead of time: without the GPU the graph runs in ONNX Runtime, "
+            "which has no bfloat16 convolutions; export on the device, or in fp16"
+        )
+    if not options.ahead_of_time and cuda.find_device() is None:
         raise MissingDependencyError(
             "no NVIDIA GPU is here, so an engine can't be verified; export on the device, or "
             "compile for it with --ahead-of-time and run edgetl verify there"
@@ -169,7 +187,6 @@ def _passed(job: Job, saved: Bundle) -> tuple[GateRecord, ...]:
     Raises:
         ParityError: It failed one; AccuracyError and BudgetError likewise.
     """
-    ahead = job.options.ahead_of_time
     parts = job.parts
     more = max(0, LEAST_SAMPLES - len(parts.test.names))
     found = run_gates(
@@ -179,21 +196,8 @@ def _passed(job: Job, saved: Bundle) -> tuple[GateRecord, ...]:
         extra=parts.train.samples.sources[:more],
         reference=job.source,
         target=job.serving_target(),
-        options=VerifyOptions(
-            limits=job.limits, seconds=job.options.verify_seconds, speed=not ahead
-        ),
+        options=VerifyOptions(limits=job.limits, seconds=job.options.verify_seconds),
     )
-    if ahead:
-        found = (
-            *found,
-            GateRecord(
-                name="speed",
-                passed=None,
-                measured="the device is not here",
-                limit="edgetl verify on the device",
-                exit_code=BudgetError.exit_code,
-            ),
-        )
     gates.refuse(found, what=f"the export to {job.target}")
     return found
 
@@ -234,7 +238,8 @@ def verify(
     options = options or VerifyOptions()
     original = _original(record, reference)
     limits = options.limits or record.limits
-    if original is None and options.speed and limits.budget_ms is None:
+    timed = judges_speed(opened, target, options)
+    if original is None and timed and limits.budget_ms is None:
         raise ValueError(
             "there is no float32 bundle here to be as fast as; name it with --reference BUNDLE, or "
             "give a budget with --budget-ms"

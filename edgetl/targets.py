@@ -63,10 +63,11 @@ class TensorRT:
 
     def __post_init__(self) -> None:
         _one_of("precision", self.precision, (None, "fp32", "fp16", "bf16", "int8"))
-        _not_negative("workspace", self.workspace or 0)
-        _not_negative("max_batch", self.max_batch)
-        if self.max_batch == 0:
-            raise ValueError("max_batch must be at least 1")
+        _positive("max_batch", self.max_batch)
+        if self.workspace is not None:
+            _positive("workspace", self.workspace)
+        _flag("timing_cache", self.timing_cache)
+        _flag("hardware_compatible", self.hardware_compatible)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +92,18 @@ def _one_of(name: str, value: str | None, allowed: tuple[str | None, ...]) -> No
 
 
 def _not_negative(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"{name} must be a whole number, 0 or more, got {value!r}")
+
+
+def _positive(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number, 1 or more, got {value!r}")
+
+
+def _flag(name: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 ServingTarget: TypeAlias = OnnxRuntime | OpenVino | TensorRT

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from edgetl.targets import OnnxRuntime, OpenVino, Target, Torch
+from edgetl.targets import OnnxRuntime, OpenVino, ServingTarget, Target, TensorRT, Torch
 
 if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -27,9 +28,13 @@ def add_verb(
 
 def add_engine(parser: argparse.ArgumentParser, *, torch: bool) -> None:
     """Add ``--engine`` and ``--threads``; with `torch`, also ``--device`` and ``--bf16``."""
-    engines = ["onnxruntime", "openvino"] + (["torch"] if torch else [])
+    engines = ["onnxruntime", "openvino", "torch" if torch else "tensorrt"]
     parser.add_argument(
-        "--engine", choices=engines, default="onnxruntime", help="what runs the backbone"
+        "--engine",
+        choices=engines,
+        default="onnxruntime" if torch else None,
+        help="what runs the backbone (default: "
+        + ("onnxruntime)" if torch else "what the bundle was exported for)"),
     )
     parser.add_argument(
         "--threads", type=int, default=0, metavar="N", help="threads of one call (0: all cores)"
@@ -64,17 +69,36 @@ def obey_offline(arguments: argparse.Namespace) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def serving_target_of(arguments: argparse.Namespace) -> OnnxRuntime | OpenVino:
-    """The target that ``--engine`` and ``--threads`` name, of those that run on a device.
+def serving_target_of(arguments: argparse.Namespace) -> ServingTarget | None:
+    """The target that ``--engine`` and ``--threads`` name for ``arguments.bundle``.
+
+    Without ``--engine``, and of TensorRT the largest batch and the like, it is what the bundle was
+    exported for; None if nothing was said.
 
     Raises:
-        ValueError: The number of threads is negative.
+        ValueError: The number of threads is negative, or given for TensorRT.
+        FileNotFoundError: There is no bundle to look into.
     """
-    if arguments.threads < 0:
-        raise ValueError(f"--threads must be 0 or more, got {arguments.threads}")
-    if arguments.engine == "openvino":
-        return OpenVino(threads=arguments.threads)
-    return OnnxRuntime(threads=arguments.threads)
+    engine, threads = arguments.engine, arguments.threads
+    if threads < 0:
+        raise ValueError(f"--threads must be 0 or more, got {threads}")
+    if engine == "openvino":
+        return OpenVino(threads=threads)
+    if engine == "onnxruntime":
+        return OnnxRuntime(threads=threads)
+    if engine is None and not threads:
+        return None
+    from edgetl.bundle import Bundle
+    from edgetl.runtime import bundle_target
+
+    target = bundle_target(Bundle.load(arguments.bundle))
+    if engine == "tensorrt" and not isinstance(target, TensorRT):
+        target = TensorRT()
+    if not threads:
+        return target
+    if isinstance(target, TensorRT):
+        raise ValueError("--threads does not go with TensorRT, which runs on the GPU")
+    return dataclasses.replace(target, threads=threads)
 
 
 def target_of(arguments: argparse.Namespace) -> Target:
@@ -89,4 +113,6 @@ def target_of(arguments: argparse.Namespace) -> Target:
         return Torch(device=arguments.device, precision="bf16" if arguments.bf16 else "fp32")
     if arguments.device != "cpu" or arguments.bf16:
         raise ValueError("--device and --bf16 go with --engine torch")
-    return serving_target_of(arguments)
+    target = serving_target_of(arguments)
+    assert target is not None  # with torch among the choices, one is the default
+    return target

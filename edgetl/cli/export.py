@@ -171,7 +171,8 @@ def _target(arguments: argparse.Namespace) -> OnnxRuntime | TensorRT:
         )
     if arguments.precision == "bf16":
         raise ValueError("ONNX Runtime has no bfloat16 kernels here; bf16 goes with tensorrt")
-    if arguments.max_batch != 1 or arguments.workspace or arguments.hardware_compatible:
+    given = (arguments.max_batch != 1, arguments.workspace is not None)
+    if any(given) or arguments.hardware_compatible:
         raise ValueError(
             "--max-batch, --workspace and --hardware-compatible go with --target tensorrt"
         )

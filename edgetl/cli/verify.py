@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from edgetl.cli.arguments import Verbs, add_verb
+from edgetl.cli.arguments import Verbs, add_engine, add_verb, serving_target_of
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -32,10 +32,12 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument(
         "--seconds", type=float, default=2.0, help="timed seconds of the speed gate (default: 2)"
     )
+    add_engine(parser, torch=False)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Verify, and print the gates; a failed one is an error with its own exit code."""
+    target = serving_target_of(arguments)
     from edgetl._export import verify
     from edgetl.bundle import Bundle
     from edgetl.exporter.gates import table
@@ -55,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         bundle,
         arguments.data,
         reference=arguments.reference,
+        target=target,
         options=VerifyOptions(limits=limits, seconds=arguments.seconds),
     )
     if arguments.json:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgetl.engines.base import Engine, Purpose, available_cores
+from edgetl.engines.base import Engine, Output, Purpose, available_cores
 from edgetl.engines.openvino import OpenVinoEngine
 from edgetl.engines.ort import OrtEngine
 from edgetl.engines.parity import check_parity, cosines
@@ -21,6 +21,7 @@ __all__ = [
     "EngineStamp",
     "OpenVinoEngine",
     "OrtEngine",
+    "Output",
     "Purpose",
     "TensorRtEngine",
     "available_cores",
@@ -37,17 +38,21 @@ def open_engine(
     dim: int,
     graph_fingerprint: str | None = None,
     purpose: Purpose = "extract",
+    output: Output = "features",
     compiled: CompiledGraph | None = None,
+    optimise: bool = True,
 ) -> Engine:
     """Make the engine that a target names.
 
     Args:
         target: Which engine, and how it runs.
         graph: The ONNX feature graph, or its bytes.
-        dim: Length of one feature vector.
+        dim: Length of one feature vector, or of one row of the output asked for.
         graph_fingerprint: The graph's fingerprint where it is known; its sha256 if None.
         purpose: What to be fast at.
+        output: Which output to give; ``"probabilities"`` of a graph with its head inside.
         compiled: For TensorRT, the engine that was compiled from this graph, if there is one.
+        optimise: For ONNX Runtime, whether it may rewrite the graph; see `OrtEngine`.
 
     Raises:
         MissingDependencyError: The engine's package or device is not there.
@@ -55,11 +60,22 @@ def open_engine(
     """
     if isinstance(target, OnnxRuntime):
         return OrtEngine(
-            graph, target=target, dim=dim, graph_fingerprint=graph_fingerprint, purpose=purpose
+            graph,
+            target=target,
+            dim=dim,
+            graph_fingerprint=graph_fingerprint,
+            purpose=purpose,
+            output=output,
+            optimise=optimise,
         )
     if isinstance(target, OpenVino):
         return OpenVinoEngine(
-            graph, target=target, dim=dim, graph_fingerprint=graph_fingerprint, purpose=purpose
+            graph,
+            target=target,
+            dim=dim,
+            graph_fingerprint=graph_fingerprint,
+            purpose=purpose,
+            output=output,
         )
     if isinstance(target, TensorRT):
         return TensorRtEngine(
@@ -68,6 +84,7 @@ def open_engine(
             dim=dim,
             graph_fingerprint=graph_fingerprint,
             purpose=purpose,
+            output=output,
             compiled=compiled,
         )
     raise TypeError(

@@ -68,6 +68,9 @@ class OrtEngine:
         graph_fingerprint: The graph's fingerprint where it is known; its sha256 if None.
         purpose: What to be fast at.
         output: Which output to give; ``"probabilities"`` of a graph with its head inside.
+        optimise: Whether ONNX Runtime may rewrite the graph. Without it nodes run as written, which
+            a graph that is quantized for TensorRT needs: there the optimiser stores biases as
+            integers, in steps of a product of two float16 scales that is too small for float16.
 
     Raises:
         MissingDependencyError: onnxruntime, or the provider asked for, is not there.
@@ -83,11 +86,13 @@ class OrtEngine:
         graph_fingerprint: str | None = None,
         purpose: Purpose = "extract",
         output: Output = "features",
+        optimise: bool = True,
     ) -> None:
         self.target = target or OnnxRuntime()
         self.dim = dim
         self.purpose = purpose
         self.output: Output = output
+        self.optimise = optimise
         self._graph = graph
         self._module = require(
             "onnxruntime", extra="ort-gpu" if self.target.provider == "cuda" else "ort"
@@ -96,7 +101,7 @@ class OrtEngine:
         self.fingerprint = engine_fingerprint(
             engine="onnxruntime",
             version=self._module.__version__,
-            device=self.target.provider,
+            device=self.target.provider if optimise else f"{self.target.provider}, as written",
             precision="fp32",
             graph=graph_identity(graph_fingerprint or hash_graph(graph), output),
         )
@@ -166,6 +171,9 @@ class OrtEngine:
         options.log_severity_level = _SEVERITY_ERROR
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
+        if not self.optimise:
+            levels = self._module.GraphOptimizationLevel
+            options.graph_optimization_level = levels.ORT_DISABLE_ALL
         providers: list[Any] = ["CPUExecutionProvider"]
         if self.target.provider == "cuda":
             # TensorFloat-32 keeps 10 bits of each factor; the features would not be fp32's.

@@ -26,17 +26,15 @@ from edgetl.exporter.calibrate import Calibration, calibrate
 from edgetl.exporter.ends import fix_batch, operator_set, stamp, with_uint8_input
 from edgetl.exporter.fold import fold_graph, foldable
 from edgetl.exporter.half import cast_floats, store_half
-from edgetl.exporter.histogram import Method
 from edgetl.exporter.prepare import prepare
 from edgetl.exporter.quantize import describe
 from edgetl.exporter.search import Judge, SearchOptions, SearchResult, search_int8
 from edgetl.exporter.timing import interleaved
 from edgetl.preprocess import Preprocess
-from edgetl.targets import OnnxRuntime, TensorRT
+from edgetl.targets import OnnxRuntime
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 _TWIN_COSINE = 0.9999
-_TRT_METHOD: Method = "percentile"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +186,7 @@ def build_for_onnxruntime(
         return _half(twin, target, compared=sources.compared)
     if precision == "fp32":
         return twin
-    calibration = _calibrated(twin, sources, options)
+    calibration = calibrated(twin, sources, options)
     result = search_int8(
         twin.model,
         calibration,
@@ -215,38 +213,6 @@ def build_for_onnxruntime(
             "tensor_sqnr_db": dict(result.node_errors),
         },
     )
-
-
-def build_for_tensorrt(
-    twin: Artefact, target: TensorRT, *, sources: Sources, options: GraphOptions
-) -> Artefact:
-    """The strongly typed graph for TensorRT in the target's precision; compiled later.
-
-    The features stay float32 at the graph's end. In int8 the first convolution stays in float16: it
-    sees the photo itself, which needs its 8 bits.
-
-    Raises:
-        ValueError: See `edgetl.exporter.compile_trt.typed_graph`.
-    """
-    from edgetl.exporter.compile_trt import typed_graph
-
-    precision: Precision = target.precision or "fp32"
-    ranges = None
-    exclude: list[str] = []
-    search: dict[str, Any] = {}
-    if precision == "int8":
-        calibration = _calibrated(twin, sources, options)
-        ranges = calibration.ranges(_TRT_METHOD)
-        first = next((node for node in twin.model.graph.node if node.op_type == "Conv"), None)
-        exclude = [first.name] if first is not None else []
-        search = {
-            "reason": "symmetric int8 where TensorRT's explicit quantization wants it",
-            "method": _TRT_METHOD,
-            "calibration_images": calibration.samples,
-            "in float16": exclude,
-        }
-    model = typed_graph(twin.model, precision, ranges=ranges, exclude=exclude)
-    return dataclasses.replace(twin, model=model, precision=precision, search=search)
 
 
 def finish(artefact: Artefact, labels: Sequence[str], options: GraphOptions) -> bytes:
@@ -325,8 +291,12 @@ def search_table(result: SearchResult) -> str:
     return "\n".join(lines)
 
 
-def _calibrated(twin: Artefact, sources: Sources, options: GraphOptions) -> Calibration:
-    """Ranges of the twin's tensors, from one training sample after the other."""
+def calibrated(twin: Artefact, sources: Sources, options: GraphOptions) -> Calibration:
+    """What values the twin's tensors take, from one training sample after the other.
+
+    Raises:
+        DataError: None of the samples can be read.
+    """
     chosen = sources.calibration[: options.calibration_images]
 
     def batches() -> Any:

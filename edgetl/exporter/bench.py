@@ -27,7 +27,8 @@ from edgetl.exporter.bench_measure import (
     measure_throughput,
 )
 from edgetl.exporter.bench_report import BenchReport, Side
-from edgetl.targets import OnnxRuntime, OpenVino, ServingTarget
+from edgetl.runtime import bundle_target
+from edgetl.targets import OpenVino, ServingTarget
 
 _NAME_ONE = "name one with against= (--against)"
 
@@ -89,8 +90,9 @@ def bench(
 
     Args:
         bundle: What to measure, or its folder.
-        target: The engine; ONNX Runtime on all cores of the CPU if None. Where it names threads,
-            bare onnxruntime gets as many.
+        target: The engine; what the bundle was exported for if None, which for one that was not is
+            ONNX Runtime on all cores of the CPU. Where it names threads, bare onnxruntime gets as
+            many.
         against: The bundle to compare with, or its folder. If None, the one that `bundle` says it
             was exported from; where that is not at hand, the report's notes say so.
         options: How long and on what.
@@ -102,9 +104,9 @@ def bench(
         ValueError: `against` is the bundle itself.
         EdgetlError: The graph does not run, or a fresh process failed.
     """
-    options, target = options or BenchOptions(), target or OnnxRuntime()
-    clock = time.perf_counter()
+    options, clock = options or BenchOptions(), time.perf_counter()
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+    target = target or bundle_target(bundle)
     other, notes = _against(bundle, against)
     with tempfile.TemporaryDirectory(prefix="edgetl-bench-") as scratch:
         contenders = [_contender("bundle", bundle, target, Path(scratch))]

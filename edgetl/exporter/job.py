@@ -86,4 +86,6 @@ class Job:
             graph,
             dim=artefact.dim,
             graph_fingerprint=hashlib.sha256(name.encode()).hexdigest(),
+            # As written, where ONNX Runtime stands in for TensorRT.
+            optimise=not isinstance(self.target, TensorRT),
         )

@@ -22,8 +22,8 @@ from edgetl.exporter.artefact import (
     Sources,
     build_float,
     build_for_onnxruntime,
-    build_for_tensorrt,
 )
+from edgetl.exporter.artefact_trt import build_for_tensorrt
 from edgetl.exporter.job import ExportOptions, Job, Parts
 from edgetl.exporter.samples import check_unchanged, find_samples, spread
 from edgetl.exporter.search import Judge, Verdict

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from edgetl.bundle import Bundle, probe_batch
 from edgetl.decode import Source, read_image
-from edgetl.engines import Engine, Purpose, check_parity, open_engine
+from edgetl.engines import Engine, Output, Purpose, check_parity, open_engine
 from edgetl.engines.tensorrt import CompiledGraph
 from edgetl.engines.trt_backend import EngineStamp
-from edgetl.errors import DataError
+from edgetl.errors import CorruptError, DataError, MissingDependencyError
 from edgetl.runtime.prediction import Prediction
 from edgetl.targets import OnnxRuntime, ServingTarget, TensorRT
 
@@ -41,11 +41,13 @@ class Runtime:
         CorruptError: The graph was changed after the bundle was loaded.
         MissingDependencyError: The engine's package is not installed.
         ParityError: The engine computes other features than the one the head was fitted with.
+        ValueError: The target can't run what the bundle was exported for.
     """
 
     def __init__(self, bundle: Bundle, *, target: ServingTarget | None = None) -> None:
         self.bundle = bundle
-        self.engine = bundle_engine(bundle, target or bundle_target(bundle), purpose="serve")
+        self.target = target or bundle_target(bundle)
+        self.engine = bundle_engine(bundle, self.target, purpose="serve")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -120,18 +122,29 @@ class Runtime:
         ]
 
 
-def bundle_engine(bundle: Bundle, target: ServingTarget, *, purpose: Purpose) -> Engine:
+def bundle_engine(
+    bundle: Bundle, target: ServingTarget, *, purpose: Purpose, output: Output = "features"
+) -> Engine:
     """The engine that runs a bundle's graph: the very bytes that were proved to be the bundle's.
 
     The engine first has to give the reference's features for the bundle's probe. ONNX Runtime on
     the CPU, which is the reference, is trusted with floating point, but not with int8: there a
-    processor may overflow where another one does not.
+    processor may overflow where another one does not. What was exported for TensorRT, ONNX Runtime
+    runs as it is written, for checking.
+
+    Args:
+        bundle: The bundle.
+        target: What runs it.
+        purpose: What to be fast at.
+        output: ``"probabilities"`` only of a graph with its head inside; they are not checked.
 
     Raises:
         CorruptError: The graph was changed after the bundle was loaded.
-        MissingDependencyError: The engine's package is not installed.
+        MissingDependencyError: The engine's package is not installed, or the engine can't compute
+            in the graph's precision.
         ParityError: The engine's features are not the reference's.
-        ValueError: The target asks for another precision than the graph's.
+        ValueError: The target asks for another precision than the graph's, or is TensorRT and the
+            graph was made for ONNX Runtime alone.
     """
     precision = _precision(bundle.manifest.graph)
     wanted = getattr(target, "precision", None)
@@ -140,14 +153,19 @@ def bundle_engine(bundle: Bundle, target: ServingTarget, *, purpose: Purpose) ->
             f"the bundle's graph {bundle.manifest.graph} is {precision}, the target asks for "
             f"{wanted}; leave precision out, or export a bundle with it"
         )
+    _check_made_for(bundle, target, precision)
     engine = open_engine(
         target,
         bundle.read_graph(),
-        dim=bundle.manifest.dim,
+        dim=bundle.manifest.dim if output == "features" else len(bundle.labels),
         graph_fingerprint=bundle.manifest.graph_fingerprint,
         purpose=purpose,
+        output=output,
         compiled=_compiled(bundle) if isinstance(target, TensorRT) else None,
+        optimise=not _for_tensorrt(bundle),
     )
+    if output != "features":
+        return engine
     reference = isinstance(target, OnnxRuntime) and target.provider == "cpu"
     if bundle.checks is not None and not (reference and precision != "int8"):
         preprocess = bundle.preprocess
@@ -158,13 +176,53 @@ def bundle_engine(bundle: Bundle, target: ServingTarget, *, purpose: Purpose) ->
 
 
 def bundle_target(bundle: Bundle) -> ServingTarget:
-    """What a bundle was exported for; ONNX Runtime on the CPU if it was not exported."""
+    """What a bundle was exported for; ONNX Runtime on the CPU if it was not exported.
+
+    Raises:
+        CorruptError: The record of the export names what no target has.
+    """
     record = bundle.manifest.export
     if record is None:
         return OnnxRuntime()
+    kind: type[TensorRT] | type[OnnxRuntime] = OnnxRuntime
+    names: tuple[str, ...] = ("provider",)
     if record.engine == "tensorrt":
-        return TensorRT(max_batch=int(record.options.get("max_batch", 1)))
-    return OnnxRuntime(provider=record.options.get("provider", "cpu"))
+        kind = TensorRT
+        names = ("max_batch", "workspace", "timing_cache", "hardware_compatible")
+    try:
+        return kind(**{name: record.options[name] for name in names if name in record.options})
+    except (TypeError, ValueError) as error:
+        raise CorruptError(
+            f"the bundle says it was exported for what is no target: {error}"
+        ) from error
+
+
+def _for_tensorrt(bundle: Bundle) -> bool:
+    record = bundle.manifest.export
+    return record is not None and record.engine == "tensorrt"
+
+
+def _check_made_for(bundle: Bundle, target: ServingTarget, precision: str) -> None:
+    """Refuse an engine that can't run this graph, by what the bundle says of it.
+
+    Raises:
+        ValueError: The target is TensorRT and the graph was made for ONNX Runtime alone.
+        MissingDependencyError: The engine has no arithmetic of the graph's precision.
+    """
+    graph = bundle.manifest.graph
+    instead = "export the float32 bundle with --target tensorrt instead"
+    if isinstance(target, TensorRT) and graph.endswith(".ort"):
+        raise ValueError(f"TensorRT can't read {graph}, ONNX Runtime's own format; {instead}")
+    if isinstance(target, TensorRT) and precision == "int8" and not _for_tensorrt(bundle):
+        raise ValueError(
+            f"the bundle's graph {graph} is quantized for ONNX Runtime, with zero points and "
+            f"integers where TensorRT takes none; {instead}"
+        )
+    if precision == "bf16" and isinstance(target, OnnxRuntime):
+        raise MissingDependencyError(
+            f"the bundle's graph {graph} computes in bfloat16, and ONNX Runtime has no "
+            "convolutions for that; run it with TensorRT(), or export the float32 bundle in fp16"
+        )
 
 
 def _compiled(bundle: Bundle) -> CompiledGraph | None:
