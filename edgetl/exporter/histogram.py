@@ -54,9 +54,9 @@ class Histogram:
             raise ValueError(f"values from {low} to {high} are not finite")
         self.low, self.high = min(self.low, low), max(self.high, high)
         self._widen(max(abs(low), abs(high)))
-        # Scaled before it is shifted, so that masks near the largest float do not overflow.
-        places = values * np.float32(_BINS / 2 / self.reach) + np.float32(_BINS / 2)
-        bins = np.clip(places.astype(np.int32), 0, _BINS - 1)
+        # Scaling by a power of two is exact, and shifting integers is; so the edges of bins are.
+        places = np.floor(values * np.float32(_BINS / 2 / self.reach)).astype(np.int32)
+        bins = np.clip(places + _BINS // 2, 0, _BINS - 1)
         self.counts += np.bincount(bins, minlength=_BINS)
 
     def _widen(self, magnitude: float) -> None:

@@ -118,7 +118,7 @@ def record_of(job: Job, artefact: Artefact, measured: Part) -> ExportRecord:
 
 
 def _manifest_digest(source: Bundle) -> str:
-    """SHA-256 of the manifest as it lies there; of an older format, other bytes than written now."""
+    """SHA-256 of the manifest as it lies there; in an older format it is not what we would write."""
     path = source.path
     content = source.manifest.to_bytes() if path is None else (path / MANIFEST).read_bytes()
     return hashlib.sha256(content).hexdigest()
