@@ -118,7 +118,7 @@ def record_of(job: Job, artefact: Artefact, measured: Part) -> ExportRecord:
 
 
 def _manifest_digest(source: Bundle) -> str:
-    """SHA-256 of the manifest as it lies there; in an older format it is not what we would write."""
+    """SHA-256 of the manifest as it lies there; an older format has other bytes than ours."""
     path = source.path
     content = source.manifest.to_bytes() if path is None else (path / MANIFEST).read_bytes()
     return hashlib.sha256(content).hexdigest()
