@@ -4,8 +4,15 @@ Device memory is host memory that only copies may touch, work is queued and done
 for it, and executing an engine runs the ONNX graph it was compiled from by onnxruntime.
 """
 
+import sys
+
 import numpy as np
 import onnxruntime
+
+from edgetl.engines.cuda import CudaDevice
+from edgetl.engines.trt_builder import build_cached
+
+DEVICE = CudaDevice("NVIDIA Test", "8.9", "13.0")
 
 
 class FakeCuda:
@@ -62,6 +69,7 @@ class FakeContext:
 
     def __init__(self, engine):
         self.engine = engine
+        self.cuda = FakeCuda.made[-1]  # made just before the engine is loaded
         self.addresses = {}
         self.shape = None
         self.calls = []
@@ -75,7 +83,7 @@ class FakeContext:
         return self.engine.fixed is None and shape[0] <= self.engine.capacity
 
     def execute_async_v3(self, stream):
-        cuda = FakeCuda.made[-1]
+        cuda = self.cuda
         assert stream == cuda.stream
         shape = self.shape or self.engine.fixed
         self.calls.append(shape[0])
@@ -102,7 +110,13 @@ class FakeEngine:
 
     def __init__(self, module, graph, max_batch):
         self.module = module
-        self.session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        # As written: the optimiser would round biases in a way that TensorRT does not.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        self.session = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"]
+        )
         self.ends = {
             **{item.name: (item, module.TensorIOMode.INPUT) for item in self.session.get_inputs()},
             **{
@@ -142,6 +156,7 @@ class Gpu:
     def __init__(self, module):
         self.module = module
         self.graphs = {}  # bytes of an engine -> the graph it was compiled from
+        self.built = []  # graphs, in the order of compiling
         self.loaded = []
 
     def know(self, built, graph):
@@ -152,3 +167,32 @@ class Gpu:
             return None
         self.loaded.append(FakeEngine(self.module, *self.graphs[content]))
         return self.loaded[-1]
+
+
+def play(monkeypatch, module):
+    """Put a GPU into this machine, with `module` in the place of ``tensorrt_rtx``."""
+    machine = Gpu(module)
+    FakeCuda.made.clear()
+
+    class Runtime:
+        def __init__(self, logger):
+            assert isinstance(logger, module.ILogger)
+
+        def deserialize_cuda_engine(self, content):
+            return machine.deserialize(content)
+
+    def build(graph, target, **options):
+        built = build_cached(graph, target, **options)
+        if not built.cached:
+            machine.built.append(graph)
+        machine.know(built, graph)
+        return built
+
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", module)
+    monkeypatch.setattr("edgetl.engines.cuda.find_device", lambda: DEVICE)
+    monkeypatch.setattr("edgetl.engines.cuda.CudaRuntime", FakeCuda)
+    monkeypatch.setattr(module, "Runtime", Runtime)
+    monkeypatch.setattr("edgetl.engines.tensorrt.build_cached", build)
+    monkeypatch.setattr("edgetl.exporter.compile_trt.build_cached", build)
+    return machine

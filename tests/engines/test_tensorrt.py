@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "exporter"))
 import trt_harness
-from fake_gpu import FakeContext, FakeCuda, Gpu
+from fake_gpu import DEVICE, FakeContext, FakeCuda, play
 
 from edgetl.engines import CompiledGraph, EngineStamp, TensorRtEngine, open_engine
 from edgetl.engines.cuda import CudaDevice
@@ -27,38 +27,14 @@ from edgetl.engines.trt_builder import build_cached
 from edgetl.errors import CorruptError, EdgetlError, MissingDependencyError
 from edgetl.targets import TensorRT
 
-GPU = CudaDevice("NVIDIA Test", "8.9", "13.0")
-
 
 @pytest.fixture
 def gpu(monkeypatch, tmp_path):
     reason = trt_harness.why_not()
     if reason:
         pytest.skip(reason)
-    module = trt_harness.load()
-    machine = Gpu(module)
-    FakeCuda.made.clear()
     monkeypatch.setenv("EDGETL_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    monkeypatch.setitem(sys.modules, "tensorrt_rtx", module)
-    monkeypatch.setattr("edgetl.engines.cuda.find_device", lambda: GPU)
-    monkeypatch.setattr("edgetl.engines.cuda.CudaRuntime", FakeCuda)
-
-    class Runtime:
-        def __init__(self, logger):
-            assert isinstance(logger, module.ILogger)
-
-        def deserialize_cuda_engine(self, content):
-            return machine.deserialize(content)
-
-    def build(graph, target, **options):
-        built = build_cached(graph, target, **options)
-        machine.know(built, graph)
-        return built
-
-    monkeypatch.setattr(module, "Runtime", Runtime)
-    monkeypatch.setattr("edgetl.engines.tensorrt.build_cached", build)
-    return machine
+    return play(monkeypatch, trt_harness.load())
 
 
 @pytest.fixture
@@ -216,7 +192,7 @@ def test_an_engine_made_ahead_of_time_fits_any_card(gpu, graph, images, monkeypa
     monkeypatch.setattr("edgetl.engines.cuda.find_device", lambda: None)
     compiled = compile_here(gpu, graph, TensorRT())
     assert compiled.stamp.device == "any"
-    monkeypatch.setattr("edgetl.engines.cuda.find_device", lambda: GPU)
+    monkeypatch.setattr("edgetl.engines.cuda.find_device", lambda: DEVICE)
     TensorRtEngine(graph, dim=6, compiled=compiled)(images)
     assert not (device_cache_dir() / "tensorrt").exists()
 
