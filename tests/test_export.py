@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -397,6 +399,23 @@ def test_verify_runs_the_gates_again(exported, adapted, photos, tmp_path, capsys
     )
     with pytest.raises(ValueError, match="--budget-ms"):
         edgetl.verify(dataclasses.replace(bundle, manifest=unlimited), photos)
+
+
+def test_verify_needs_nothing_that_a_device_lacks(exported, photos, cache, tmp_path):
+    bundle = exported("int8", KINDS["int8"][0])
+    blocked = ("torch", "torchvision", "timm", "onnx", "sklearn", "scipy", "lance", "pyarrow")
+    code = f"""
+import sys
+for name in {(*blocked, "platformdirs")!r}:
+    sys.modules[name] = None
+from edgetl.cli.main import main
+sys.exit(main(["verify", {str(bundle.path)!r}, "--data", {str(photos)!r}, "--seconds", "0.05"]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "parity: features  passed" in result.stdout
 
 
 def test_verify_catches_another_head(exported, photos, tmp_path):
