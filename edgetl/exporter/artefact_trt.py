@@ -22,6 +22,9 @@ from edgetl.exporter.histogram import METHODS
 from edgetl.exporter.qdq_trt import activations, depthwise
 from edgetl.targets import TensorRT
 
+_BATCH = 8
+"""Samples of one call: a graph that is run as written keeps many tensors."""
+
 
 def build_for_tensorrt(
     twin: Artefact, target: TensorRT, *, sources: Sources, options: GraphOptions
@@ -85,14 +88,15 @@ def _closest(
     Raises:
         ParityError: None has finite features.
     """
-    expected = twin.engine()(batch)
+    expected = _features(twin.engine(), batch)
     models: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     for method in METHODS:
         ranges = calibration.ranges(method)
         model = typed_graph(twin.model, "int8", ranges=ranges, exclude=exclude)
-        engine = OrtEngine(model.SerializeToString(), dim=twin.dim, optimise=False)
-        features = engine(batch)
+        graph = model.SerializeToString()
+        engine = OrtEngine(graph, dim=twin.dim, purpose="serve", optimise=False)
+        features = _features(engine, batch)
         row: dict[str, Any] = {"configuration": method, "chosen": False}
         if np.isfinite(features).all():
             found = cosines(features, expected)
@@ -110,3 +114,9 @@ def _closest(
     best = max((row for row in rows if "cosine" in row), key=lambda row: row["cosine"])
     best["chosen"] = True
     return models[best["configuration"]], rows
+
+
+def _features(engine: OrtEngine, batch: NDArray[Any]) -> NDArray[np.float32]:
+    return np.concatenate(
+        [engine(batch[start : start + _BATCH]) for start in range(0, len(batch), _BATCH)]
+    )
