@@ -76,6 +76,6 @@ def fittest(candidates: Sequence[Candidate]) -> Candidate:
     One that is slower than float is not as good as one that is not.
     """
     fastest = max(item.speedup for item in candidates)
-    least = max(fastest * _TIE, min(fastest, 1.0))
+    least = fastest * _TIE if fastest < 1 else max(fastest * _TIE, 1.0)
     equals = [item for item in candidates if item.speedup >= least]
     return max(equals, key=lambda item: item.sqnr)

@@ -1,0 +1,433 @@
+"""The search decides by what is measured; here a model of costs takes the clock's place."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from int8_parts import constants, makers
+from networks import run
+from onnx import TensorProto, helper, numpy_helper
+
+from edgetl.engines import OrtEngine
+from edgetl.errors import AccuracyError, BudgetError, EdgetlError
+from edgetl.exporter import search as search_module
+from edgetl.exporter.artefact import (
+    Artefact,
+    GraphOptions,
+    Sources,
+    build_for_onnxruntime,
+)
+from edgetl.exporter.calibrate import calibrate
+from edgetl.exporter.ends import with_uint8_input
+from edgetl.exporter.errors_by_node import node_errors
+from edgetl.exporter.prepare import prepare
+from edgetl.exporter.quantize import QuantConfig, quantize
+from edgetl.exporter.search import Candidate, SearchOptions, Verdict, fittest, search_int8
+from edgetl.exporter.timing import Timing
+from edgetl.preprocess import Preprocess
+from edgetl.targets import OnnxRuntime
+
+LAYERS, WIDTH = 8, 8
+FLOAT_MS = 20.0
+
+
+def build_network():
+    """Eight convolutions with ReLUs, then pooling."""
+    rng = np.random.default_rng(0)
+    nodes, weights, last, channels = [], [], "images", 3
+    for number in range(LAYERS):
+        shape = (WIDTH, channels, 3, 3)
+        spread = rng.uniform(0.2, 2, (WIDTH, 1, 1, 1)) * np.sqrt(2 / (channels * 9))
+        values = (rng.normal(size=shape) * spread).astype(np.float32)
+        bias = rng.normal(0, 0.1, WIDTH).astype(np.float32)
+        weights.append(numpy_helper.from_array(values, f"w{number}"))
+        weights.append(numpy_helper.from_array(bias, f"b{number}"))
+        names = [last, f"w{number}", f"b{number}"]
+        nodes.append(
+            helper.make_node("Conv", names, [f"c{number}"], name=f"conv{number}", pads=[1] * 4)
+        )
+        nodes.append(helper.make_node("Relu", [f"c{number}"], [f"r{number}"], name=f"relu{number}"))
+        last, channels = f"r{number}", WIDTH
+    nodes.append(helper.make_node("GlobalAveragePool", [last], ["pooled"]))
+    nodes.append(helper.make_node("Flatten", ["pooled"], ["features"]))
+    ends = [
+        helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 16, 16]),
+        helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", WIDTH]),
+    ]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
+    return prepare(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    )
+
+
+MODEL = build_network()
+SAMPLES = np.random.default_rng(1).normal(size=(6, 3, 16, 16)).astype(np.float32)
+CALIBRATION = calibrate(MODEL, [SAMPLES])
+
+
+def in_int8(model):
+    """Numbers of the convolutions whose weights are integers."""
+    sources = makers(model)
+    return {
+        int(node.name.removeprefix("conv"))
+        for node in model.graph.node
+        if node.op_type == "Conv" and node.input[1] in sources
+    }
+
+
+def weights_of(model):
+    """The integers of each convolution in int8, with the type of its input."""
+    values, sources = constants(model), makers(model)
+    for node in model.graph.node:
+        if node.op_type == "Conv" and node.input[1] in sources:
+            image = values[sources[node.input[0]].input[2]].dtype
+            yield values[sources[node.input[1]].input[0]], image
+
+
+class Bench:
+    """Opens graphs, and says of each how long it takes by a model of costs."""
+
+    def __init__(self, cost):
+        self.cost, self.last, self.compared = cost, None, []
+
+    def open(self, graph):
+        engine = OrtEngine(graph, dim=WIDTH, purpose="serve")
+
+        def call(batch):
+            self.last = graph
+            return engine(batch)
+
+        return call
+
+    def interleaved(self, contestants, **_):
+        found = {}
+        for name, contestant in contestants.items():
+            contestant()
+            model = onnx.load_model_from_string(self.last)
+            seconds = (FLOAT_MS if name == "float" else self.cost(model)) / 1e3
+            found[name] = Timing((np.full(3, seconds), np.full(3, seconds)))
+        self.compared.append(len(found) - 1)
+        return found
+
+
+def accept(graph):
+    return Verdict(accepted=True, accuracy=0.9, reason="fine")
+
+
+def linear(model):
+    """Each convolution in int8 saves a millisecond."""
+    return FLOAT_MS - len(in_int8(model))
+
+
+@pytest.fixture
+def find(monkeypatch):
+    def find(cost=linear, judge=accept, rounds=1, chunks=3, **options):
+        bench = Bench(cost)
+        monkeypatch.setattr(search_module, "interleaved", bench.interleaved)
+        monkeypatch.setattr(search_module, "saturates", lambda: False)
+        return search_int8(
+            MODEL,
+            CALIBRATION,
+            samples=SAMPLES,
+            float_graph=MODEL.SerializeToString(),
+            open_engine=bench.open,
+            judge=judge,
+            options=SearchOptions(rounds=rounds, chunks=chunks, **options),
+        )
+
+    return find
+
+
+def refusing(count):
+    """A judge that refuses the first few graphs, and remembers all."""
+
+    def judge(graph):
+        judge.seen.append(graph)
+        accepted = len(judge.seen) > count
+        reason = "fine" if accepted else f"lost too much, number {len(judge.seen)}"
+        return Verdict(accepted=accepted, accuracy=0.5, reason=reason)
+
+    judge.seen = []
+    return judge
+
+
+def test_the_fastest_kind_is_chosen(find):
+    def cost(model):
+        signed = next(weights_of(model), (None, np.uint8))[1] == np.int8
+        return linear(model) - 3 * signed
+
+    result = find(cost)
+    assert result.chosen.config.activations == "s8"
+    assert result.chosen.speedup == pytest.approx(FLOAT_MS / (FLOAT_MS - LAYERS - 3))
+    assert result.chosen.milliseconds == pytest.approx(FLOAT_MS - LAYERS - 3)
+    assert result.float_milliseconds == pytest.approx(FLOAT_MS)
+    assert result.chosen.speedup == max(item.speedup for item in result.candidates)
+    assert result.chosen in result.candidates
+    assert result.reason == "fine"
+
+
+def test_what_is_as_fast_is_decided_by_the_error(find):
+    result = find()
+    assert not result.chosen.config.keep_float
+    whole = [item for item in result.candidates if not item.config.keep_float]
+    assert len(whole) >= 7  # four kinds, and the best of them with other ranges
+    best = max(whole, key=lambda item: item.sqnr)
+    # Up to the half decibel that a bias correction has to gain.
+    assert result.chosen.sqnr >= best.sqnr - 0.5
+    uncorrected = [item for item in whole if not item.config.bias_correction]
+    assert result.chosen.sqnr >= max(item.sqnr for item in uncorrected)
+    # The figures are those of numpy.
+    wanted = run(MODEL, SAMPLES)
+    found = run(onnx.load_model_from_string(result.chosen.graph), SAMPLES)
+    noise = ((wanted.astype(np.float64) - found) ** 2).sum()
+    assert result.chosen.sqnr == pytest.approx(
+        10 * np.log10((wanted.astype(np.float64) ** 2).sum() / noise), abs=0.05
+    )
+    cosines = (wanted * found).sum(1) / np.linalg.norm(wanted, axis=1)
+    assert result.chosen.cosine == pytest.approx(
+        (cosines / np.linalg.norm(found, axis=1)).mean(), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("slow", [{4}, {0}, {2, 5}])
+def test_regions_that_are_slow_in_int8_stay_float(find, slow):
+    def cost(model):
+        return linear(model) + 4 * len(in_int8(model) & slow)
+
+    result = find(cost, chunks=LAYERS, rounds=2)
+    left = set(range(LAYERS)) - in_int8(onnx.load_model_from_string(result.chosen.graph))
+    assert left == slow
+    assert result.chosen.speedup == pytest.approx(FLOAT_MS / (FLOAT_MS - LAYERS + len(slow)))
+    whole = find(cost, rounds=0).chosen  # without rounds the graph is taken as a whole
+    assert not whole.config.keep_float
+
+
+def test_only_what_pays_goes_to_int8(find):
+    """From a graph of which nearly all is slow in int8, one part after the other goes back."""
+
+    def cost(model):
+        fast = in_int8(model) & {2, 3, 4, 5}
+        return FLOAT_MS + 0.7 * len(in_int8(model) - fast) - 2 * len(fast)
+
+    result = find(cost, chunks=4, rounds=2)
+    assert in_int8(onnx.load_model_from_string(result.chosen.graph)) == {2, 3, 4, 5}
+
+
+def test_refused_graphs_are_followed_by_ones_with_more_in_float(find):
+    judge = refusing(2)
+    result = find(judge=judge)
+    assert result.chosen.verdict.reason == "fine"
+    assert len(judge.seen) == 3
+    layers = [len(in_int8(onnx.load_model_from_string(graph))) for graph in judge.seen]
+    assert layers[0] == LAYERS
+    assert layers[0] > layers[1] > layers[2] > 0
+    refused = [item for item in result.candidates if item.verdict and not item.verdict.accepted]
+    assert [item.graph for item in refused] == judge.seen[:2]
+    # Whole regions went back: an activation function never without its convolution.
+    for item in (*refused, result.chosen):
+        names = item.config.keep_float
+        kept = {int(name.removeprefix("relu")) for name in names if name.startswith("relu")}
+        assert {f"conv{number}" for number in kept} <= names
+
+
+def test_nothing_accurate_enough_is_said_with_the_last_verdict(find):
+    judge = refusing(100)
+    result = find(judge=judge)
+    assert result.chosen is None
+    assert result.reason == (
+        f"no int8 graph is accurate enough: lost too much, number {len(judge.seen)}"
+    )
+    assert len(judge.seen) == 4
+    assert sum(item.verdict is not None for item in result.candidates) == 4
+
+
+def test_int8_is_never_slower_unless_that_is_allowed(find):
+    def cost(model):
+        return FLOAT_MS + 1 + 0.1 * len(in_int8(model))
+
+    judge = refusing(0)
+    result = find(cost, judge)
+    assert result.chosen is None
+    assert result.reason.startswith("the fastest int8 graph runs at 0.9")
+    assert "accurate" not in result.reason
+    assert judge.seen == []
+    assert len(result.candidates) > 10
+    assert all(item.speedup < 1 for item in result.candidates)
+    allowed = find(cost, judge, allow_slower=True)
+    assert allowed.chosen.speedup < 1
+    assert allowed.chosen.verdict.accepted
+
+
+def test_a_refused_fast_graph_with_slow_successors_tells_both(find):
+    def cost(model):
+        return FLOAT_MS - 5 if len(in_int8(model)) == LAYERS else FLOAT_MS * 2
+
+    judge = refusing(1)
+    result = find(cost, judge)
+    assert result.chosen is None
+    assert len(judge.seen) == 1
+    assert "not int8" not in result.reason
+    assert "accurate enough (lost too much, number 1)" in result.reason
+    assert "0.50 times the speed of float32" in result.reason
+    assert find(cost, refusing(1), allow_slower=True).chosen.speedup == pytest.approx(0.5)
+
+
+def test_portable_graphs_have_weights_of_seven_bits(find):
+    result = find(portable=True)
+    assert result.chosen.config.seven_bit or result.chosen.config.weights == "u8"
+    kinds = set()
+    for item in result.candidates:
+        for integers, activations in weights_of(onnx.load_model_from_string(item.graph)):
+            kinds.add((integers.dtype.name, activations.name))
+            if (integers.dtype, activations) == (np.int8, np.uint8):
+                assert np.abs(integers.astype(int)).max() <= 64
+    assert kinds == {("int8", "uint8"), ("int8", "int8"), ("uint8", "uint8")}
+    used = [
+        np.abs(integers.astype(int)).max()
+        for integers, _ in weights_of(onnx.load_model_from_string(find().chosen.graph))
+    ]
+    assert max(used) == 127
+
+
+def test_what_can_not_be_quantized_is_passed_over(find, monkeypatch):
+    def picky(model, config, **more):
+        if config.per_channel:
+            raise EdgetlError(f"no kernel for {config}")
+        return quantize(model, config, **more)
+
+    monkeypatch.setattr(search_module, "quantize", picky)
+    assert not find().chosen.config.per_channel
+
+    def never(model, config, **more):
+        raise EdgetlError(f"no kernel for {config.activations}{config.weights}")
+
+    monkeypatch.setattr(search_module, "quantize", never)
+    with pytest.raises(EdgetlError, match=r"no int8 graph could be made.*u8s8.*s8s8"):
+        find()
+
+
+def candidate(speedup, sqnr):
+    return Candidate(
+        config=QuantConfig(),
+        graph=b"",
+        milliseconds=1 / speedup,
+        speedup=speedup,
+        cosine=1.0,
+        sqnr=sqnr,
+    )
+
+
+@pytest.mark.parametrize(
+    ("figures", "best"),
+    [
+        ([(2.0, 20), (1.5, 40)], 0),
+        ([(2.0, 20), (1.95, 40)], 1),
+        ([(2.0, 20), (1.901, 30), (1.95, 25)], 1),
+        ([(1.02, 20), (0.99, 40)], 0),  # as fast within the noise, but slower than float
+        ([(1.02, 20), (1.0, 40)], 1),
+        ([(0.9, 20), (0.88, 40)], 1),
+    ],
+)
+def test_ties(figures, best):
+    found = [candidate(*pair) for pair in figures]
+    assert fittest(found) is found[best]
+
+
+def test_rows_of_the_table_are_plain_json(find):
+    result = find()
+    rows = [item.to_json() for item in result.candidates]
+    assert json.loads(json.dumps(rows)) == rows
+    assert {row["verdict"] for row in rows} == {None, "fine"}
+    (row,) = (row for row in rows if row["verdict"])
+    assert row["accuracy"] == 0.9
+    assert row["mb"] == len(result.chosen.graph) / 1e6
+
+
+def test_errors_of_tensors_are_those_of_numpy(find):
+    result = find()
+    assert list(result.node_errors.values()) == sorted(result.node_errors.values())
+    assert set(result.node_errors) <= {name for node in MODEL.graph.node for name in node.output}
+    assert len(result.node_errors) == LAYERS
+    graph = onnx.load_model_from_string(result.chosen.graph)
+    last = f"r{LAYERS - 1}"
+    (pool,) = (node for node in graph.graph.node if node.op_type == "GlobalAveragePool")
+    both = []
+    for model, name in ((MODEL, last), (graph, pool.input[0])):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        copy.graph.output.append(helper.make_empty_tensor_value_info(name))
+        both.append(run(copy, SAMPLES[:4], names=[name], optimize=False)[0].astype(np.float64))
+    wanted = 10 * np.log10((both[0] ** 2).sum() / ((both[0] - both[1]) ** 2).sum())
+    assert result.node_errors[last] == pytest.approx(wanted, abs=0.05)
+
+
+def test_errors_of_a_graph_of_bytes():
+    preprocess = Preprocess(size=16, resize=16)
+    model, _ = with_uint8_input(MODEL, preprocess)
+    model = prepare(model)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+    ranges = calibrate(model, [pixels]).ranges()
+    graph = quantize(model, QuantConfig(), ranges=ranges).SerializeToString()
+    found = node_errors(model, graph, pixels[:4])
+    assert {f"r{number}" for number in range(LAYERS)} <= set(found)
+    assert min(found.values()) > 10
+    nothing = node_errors(model, model.SerializeToString(), pixels)
+    assert nothing == {}
+
+
+def build(find_cost, judge, monkeypatch, **options):
+    """The step of the export around the search, on photos."""
+    bench = Bench(find_cost)
+    monkeypatch.setattr(search_module, "interleaved", bench.interleaved)
+    monkeypatch.setattr(
+        "edgetl.exporter.artefact.OrtEngine",
+        lambda graph, **more: _Spy(bench, graph, **more),
+    )
+    rng = np.random.default_rng(0)
+    photos = [rng.integers(0, 256, (24, 24, 3), dtype=np.uint8) for _ in range(6)]
+    preprocess = Preprocess(size=16, resize=16)
+    twin = Artefact(model=MODEL, preprocess=preprocess, dim=WIDTH, precision="fp32")
+    return build_for_onnxruntime(
+        twin,
+        OnnxRuntime(precision="int8"),
+        sources=Sources(calibration=photos, compared=photos),
+        judge=lambda _: judge,
+        options=GraphOptions(search=SearchOptions(rounds=1, chunks=3, **options)),
+    )
+
+
+class _Spy(OrtEngine):
+    def __init__(self, bench, graph, **more):
+        super().__init__(graph, **more)
+        self.bench, self.bytes = bench, graph
+
+    def __call__(self, batch):
+        self.bench.last = self.bytes
+        return super().__call__(batch)
+
+
+def test_an_export_without_a_fast_graph_shows_what_was_tried(monkeypatch):
+    with pytest.raises(BudgetError) as caught:
+        build(lambda model: FLOAT_MS * 2, accept, monkeypatch)
+    assert caught.value.exit_code == 6
+    lines = str(caught.value).splitlines()
+    assert lines[0] == (
+        "the fastest int8 graph runs at 0.50 times the speed of float32; this was tried:"
+    )
+    assert lines[1].split() == ["ms", "speed", "cosine", "dB", "MB", "configuration"]
+    assert lines[2].split()[:2] == ["20.00", "1.00"]
+    assert sum("40.00" in line and "u8s8" in line for line in lines[3:]) >= 3
+    made = build(lambda model: FLOAT_MS * 2, accept, monkeypatch, allow_slower=True)
+    assert made.precision == "int8"
+    assert made.search["float_ms"] == pytest.approx(FLOAT_MS)
+    assert made.search["calibration_images"] == 6
+    assert json.loads(json.dumps(made.search)) == made.search
+    assert in_int8(made.model)
+
+
+def test_an_export_without_an_accurate_graph_has_its_own_error(monkeypatch):
+    with pytest.raises(AccuracyError, match="lost too much, number 4; this was tried") as caught:
+        build(linear, refusing(100), monkeypatch)
+    assert caught.value.exit_code == 5
+    assert "; lost too much, number 1" in str(caught.value)
