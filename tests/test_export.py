@@ -132,7 +132,11 @@ def test_what_ships_answers_alike_here_and_in_plain_onnxruntime(kind, exported, 
     for photo in tested:
         image = preprocess.apply(read_image(photo, preprocess=preprocess))[None]
         found = dict(
-            zip([i.name for i in session.get_outputs()], session.run(None, {"images": image}))
+            zip(
+                [i.name for i in session.get_outputs()],
+                session.run(None, {"images": image}),
+                strict=True,
+            )
         )
         answer = runtime.predict(photo)
         if "fused" in name:
@@ -334,7 +338,7 @@ def test_the_training_part_has_to_be_there_and_unchanged(adapted, photos, assets
     (copied / "train/daisy/more.jpg").write_bytes(
         sorted((assets / "data/flower_photos/train/daisy").iterdir())[100].read_bytes()
     )
-    with pytest.raises(DataError, match="has changed.*--calibration"):
+    with pytest.raises(DataError, match=r"has changed.*--calibration"):
         edgetl.export(moved, options=options())
     shutil.rmtree(copied)
     with pytest.raises(DataError, match="--calibration"):
