@@ -42,10 +42,14 @@ _ERRORS: dict[int, type[EdgetlError]] = {
 def parity(
     features: NDArray[np.float32], expected: NDArray[np.floating], limits: Limits
 ) -> GateRecord:
-    """Whether features of the same samples, (n, dim) each, point the same way."""
-    finite = np.asarray(np.isfinite(features).all(axis=1))
-    usable = np.where(finite[:, None], features, np.float32(0))
-    found = np.where(finite, cosines(usable, expected.astype(np.float32)), -1.0)
+    """Whether features of the same samples, (n, dim) each, point the same way.
+
+    Where one is not finite, they point in opposite ways.
+    """
+    known = expected.astype(np.float32)
+    finite = np.asarray((np.isfinite(features) & np.isfinite(known)).all(axis=1))
+    ours, theirs = (np.where(finite[:, None], item, np.float32(0)) for item in (features, known))
+    found = np.where(finite, cosines(ours, theirs), -1.0)
     least, mean = float(found.min()), float(found.mean())
     return GateRecord(
         name="parity: features",

@@ -58,9 +58,9 @@ def find_samples(bundle: Bundle, *, calibration: Any = None, test: Any = None) -
     given = None
     if calibration is not None:
         loaded = load_dataset(calibration, labels=labels)
-        # Data that comes without a split, and is the bundle's own, is split as it was then.
-        own = recorded is not None and loaded.parts is None and _is_recorded(bundle, calibration)
-        given = recorded[0] if own and recorded is not None else loaded.part("train")
+        given = loaded.part("train")
+        if recorded is not None and loaded.parts is None and _is_recorded(bundle, calibration):
+            given = recorded[0]  # the bundle's own data, without a split, is split as it was then
     if recorded is None and given is None:
         raise DataError(f"{_where(bundle)}; name the training photos: --calibration FOLDER")
     train = given if recorded is None else recorded[0]
@@ -68,14 +68,17 @@ def find_samples(bundle: Bundle, *, calibration: Any = None, test: Any = None) -
     if recorded is None:
         notes.append("the head is refitted on the calibration photos: the recorded data is gone")
     if test is not None:
-        measured = load_dataset(test, labels=labels).part("test")
+        loaded = load_dataset(test, labels=labels)
+        measured = loaded.part("test")
+        if recorded is not None and loaded.parts is None and _is_recorded(bundle, test):
+            measured = recorded[1]
     elif recorded is not None:
         measured = recorded[1]
     else:
         raise DataError(f"{_where(bundle)}; name photos to measure on: --test FOLDER")
     return Samples(
         train=train,
-        calibration=given or train,
+        calibration=train if given is None else given,
         test=measured,
         recorded=recorded is not None,
         notes=tuple(notes),
