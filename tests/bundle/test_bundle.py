@@ -150,6 +150,39 @@ def test_a_hostile_manifest_is_refused(saved, change, message):
         Bundle.load(saved.path)
 
 
+def test_a_manifest_of_format_1_is_still_read(saved):
+    """As edgetl wrote it before bundles could be exported: no "export", and its own digest."""
+    content = json.loads((saved.path / MANIFEST).read_bytes())
+    files = ",\n".join(
+        f'    "{name}": {{"sha256": "{record["sha256"]}", "size": {record["size"]}}}'
+        for name, record in sorted(content["files"].items())
+    )
+    text = f"""{{
+  "format": 1,
+  "digest": "{"0" * 64}",
+  "labels": ["daisy", "tulip", "gänse blümchen"],
+  "preprocess": {json.dumps(content["preprocess"])},
+  "backbone": {{"name": "tiny", "dim": 16, "graph": "backbone.onnx", "fingerprint": "{"f" * 64}"}},
+  "head": {{"kind": "ridge", "arrays": "head.safetensors"}},
+  "files": {{
+{files}
+  }},
+  "provenance": {{"data": "nowhere", "n": 60}},
+  "evidence": null
+}}
+"""
+    data = text.encode()
+    digest = hashlib.sha256(data).hexdigest()
+    (saved.path / MANIFEST).write_bytes(data.replace(b"0" * 64, digest.encode(), 1))
+    opened = Bundle.load(saved.path)
+    assert opened.manifest == saved.manifest
+    assert opened.manifest.export is None
+    changed = data.replace(b"0" * 64, digest.encode(), 1).replace(b'"n": 60', b'"n": 61')
+    (saved.path / MANIFEST).write_bytes(changed)
+    with pytest.raises(CorruptError, match="digest is wrong"):
+        Bundle.load(saved.path)
+
+
 def test_labels_must_fit_the_head(saved):
     data = rewritten(saved.manifest, lambda c: c.update(labels=["a", "b"]))
     (saved.path / MANIFEST).write_bytes(data)
@@ -224,6 +257,55 @@ def test_checks_survive_and_know_their_samples(bundle, tmp_path):
     assert opened.checks.trained_on(digests).tolist() == [True] * 12 + [False] * 8
     (saved.path / "checks.safetensors").write_bytes(b"")
     with pytest.raises(CorruptError, match=r"checks\.safetensors"):
+        Bundle.load(saved.path)
+
+
+def references(**changed):
+    """Checks as an exported bundle has them."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "probe_features": rng.normal(size=(1, 16)).astype(np.float32),
+        "train_digests": np.arange(5, dtype=np.uint64),
+        "reference_digests": rng.integers(0, 2**64, 9, dtype=np.uint64),
+        "reference_classes": np.arange(9) % 3,
+        "reference_features": rng.normal(size=(4, 16)).astype(np.float16),
+    }
+    return Checks(**(arrays | changed))
+
+
+def test_reference_answers_survive(bundle, tmp_path):
+    checks = references()
+    saved = dataclasses.replace(bundle, checks=checks).save(tmp_path / "checked.edgetl")
+    opened = Bundle.load(saved.path).checks
+    for field in dataclasses.fields(Checks):
+        found, wanted = getattr(opened, field.name), getattr(checks, field.name)
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found, wanted)
+    plain = Checks(checks.probe_features, checks.train_digests)
+    read = Checks.from_bytes(plain.to_bytes())
+    assert len(read.reference_digests) == len(read.reference_classes) == 0
+    assert len(read.reference_features) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"reference_classes": np.zeros(8, np.int64)}, "9 reference digests, 8 classes"),
+        ({"reference_digests": np.zeros(0, np.uint64)}, "0 reference digests, 9 classes"),
+        ({"reference_features": np.zeros((10, 16), np.float16)}, "and 10 features"),
+        ({"reference_features": np.zeros((4, 16), np.float32)}, "no usable array"),
+        ({"reference_classes": np.zeros((9, 1), np.int64)}, "no usable array"),
+        ({"train_digests": np.zeros(5, np.int64)}, "no usable array"),
+        ({"reference_features": np.zeros((4, 15), np.float16)}, r"\[15, 16\] features"),
+        ({"probe_features": np.zeros((1, 8), np.float32)}, r"\[8, 16\] features"),
+        ({"reference_classes": np.arange(9) % 4}, "class 3, there are 3"),
+        ({"reference_classes": np.arange(9) % 3 - 1}, "class -1, there are 3"),
+    ],
+)
+def test_checks_that_contradict_each_other_are_refused(changed, message, bundle, tmp_path):
+    checks = references(**changed)
+    saved = dataclasses.replace(bundle, checks=checks).save(tmp_path / "checked.edgetl")
+    with pytest.raises(CorruptError, match=message):
         Bundle.load(saved.path)
 
 
