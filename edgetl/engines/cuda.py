@@ -144,8 +144,9 @@ class CudaRuntime:
 def no_device(reason: str) -> MissingDependencyError:
     """The error for a machine without a usable GPU."""
     return MissingDependencyError(
-        f"TensorRT runs on NVIDIA GPUs only, and CUDA finds none here ({reason}); use another "
-        "target, such as OnnxRuntime(), or a machine with a GPU and its driver"
+        f"TensorRT runs on NVIDIA GPUs only, and CUDA finds none here ({reason}); use "
+        "another target, such as OnnxRuntime() (--engine onnxruntime), or a machine with a GPU and "
+        "its driver"
     )
 
 

@@ -288,7 +288,7 @@ def test_damaged_stamps(change):
     ("options", "message"),
     [
         ({"precision": "fp8"}, "precision must be one of"),
-        ({"max_batch": 0}, "max_batch must be at least 1"),
+        ({"max_batch": 0}, "max_batch must be a whole number, 1 or more"),
         ({"max_batch": 1.5}, "max_batch must be a whole number"),
         ({"workspace": -1}, "workspace must be a whole number"),
     ],
