@@ -74,15 +74,15 @@ def no_gpu(trt, monkeypatch):
 @pytest.fixture
 def gpu(trt, monkeypatch, tmp_path):
     """TensorRT is installed, and a GPU is played; engines have a cache of their own."""
-    monkeypatch.setattr("edgetl.engines.tensorrt.device_cache_dir", lambda: tmp_path / "engines")
+    monkeypatch.setattr("edgetl.engines.tensorrt.device_cache_dir", lambda: tmp_path)
     return fake_gpu.play(monkeypatch, trt)
 
 
 @pytest.fixture(scope="module")
 def photos(assets, tmp_path_factory):
-    """Real photos of three classes: 10 to train on and 22 to test on of each."""
+    """Real photos of three classes: 10 to train on and 12 to test on of each."""
     root = tmp_path_factory.mktemp("photos")
-    for part, count in (("train", 10), ("test", 22)):
+    for part, count in (("train", 10), ("test", 12)):
         for label in FLOWERS:
             folder = root / part / label
             folder.mkdir(parents=True)
@@ -115,7 +115,7 @@ def adapted(photos, assets, cache, tmp_path_factory):
 
 def options(**graph):
     return edgetl.ExportOptions(
-        graph=GraphOptions(search=SLOWER, calibration_images=30, **graph),
+        graph=GraphOptions(search=SLOWER, calibration_images=16, **graph),
         ahead_of_time=True,
         verify_seconds=0.02,
     )
@@ -142,7 +142,7 @@ def ahead(adapted, trt, cache, tmp_path_factory):
                 made[name] = edgetl.export(
                     adapted(name),
                     edgetl.TensorRT(precision=precision, max_batch=4),
-                    max_drop=5.0,
+                    max_drop=9.0,
                     output=tmp_path_factory.mktemp("ahead") / "out.edgetl",
                     options=options(**graph),
                 )
@@ -160,7 +160,7 @@ def as_written(graph, images):
 
 
 def batch_of(photos, preprocess, count):
-    paths = sorted(photos.glob("test/*/*.jpg"))[:: 66 // count][:count]
+    paths = sorted(photos.glob("test/*/*.jpg"))[:: 36 // count][:count]
     return np.stack([preprocess.apply(read_image(x, preprocess=preprocess)) for x in paths])
 
 
@@ -191,10 +191,8 @@ def test_int8_ahead_of_time_ships_graph_and_engine(name, ahead, adapted, photos,
     assert {"accuracy", "size", "parity: features", "parity: top-1"} <= set(gates)
     assert all(gate.passed for gate in gates.values())
     assert ("parity: the head inside the graph" in gates) == graph_options.get("fused", False)
-    assert any(
-        not np.array_equal(ours, source.head.arrays()[key])
-        for key, ours in bundle.head.arrays().items()
-    ), "the head was fitted again"
+    before, after = source.head.arrays(), bundle.head.arrays()
+    assert any(not np.array_equal(before[key], after[key]) for key in after), "fitted again"
 
     images = batch_of(photos, bundle.preprocess, 6)
     found = as_written(graph, images)
@@ -249,7 +247,7 @@ def test_a_device_takes_the_engine_in_the_bundle(ahead, gpu, photos, caplog):
     runtime = edgetl.load(bundle.path)
     assert runtime.target == edgetl.TensorRT(max_batch=4)
     assert isinstance(runtime.engine, TensorRtEngine)
-    tested = sorted(photos.glob("test/*/*.jpg"))[::8]
+    tested = sorted(photos.glob("test/*/*.jpg"))[::5]
     answers = runtime.predict(tested)
     assert gpu.built == [] and caplog.messages == []
     assert max(gpu.loaded[0].context.calls) <= 4
@@ -303,7 +301,7 @@ def test_export_on_a_machine_with_a_gpu(precision, adapted, gpu, photos, tmp_pat
     made = edgetl.export(
         source,
         edgetl.TensorRT(precision=precision, max_batch=3, workspace=1 << 28),
-        max_drop=5.0,
+        max_drop=9.0,
         output=tmp_path / "out.edgetl",
         options=dataclasses.replace(options(), ahead_of_time=False, cache=False),
     )
