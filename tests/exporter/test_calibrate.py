@@ -99,18 +99,18 @@ from edgetl.decode import read_image
 from edgetl.exporter.calibrate import calibrate
 from edgetl.preprocess import Preprocess
 preprocess, process, resident = Preprocess(), psutil.Process(), []
-photos = sorted(Path({str(assets / "data/flower_photos/train")!r}).glob("*/*"))[::6][:120]
+photos = sorted(Path({str(assets / "data/flower_photos/train")!r}).glob("*/*"))[::8][:80]
 def batches():
     for photo in photos:
         yield preprocess.apply(read_image(photo, preprocess=preprocess))[None]
         resident.append(process.memory_info().rss / 2**20)
 found = calibrate(onnx.load({str(tmp_path / "float.onnx")!r}), batches(), threads=1)
-print(found.samples, max(resident[:30]), max(resident[30:]))
+print(found.samples, max(resident[:20]), max(resident[20:]))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     samples, early, late = map(float, result.stdout.split())
-    assert samples == 120
+    assert samples == 80
     assert late < early + 30
 
 

@@ -101,8 +101,8 @@ def test_names_are_unique_and_kept_where_they_are():
     assert names[2] == "twice"
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_100", "tf_mobilenetv3_small_100"])
-def test_real_networks_keep_their_features(name, assets, networks_folder):
+def test_a_real_network_keeps_its_features(assets, networks_folder):
+    name = "tf_mobilenetv3_small_100"
     backbone, model = load(name, assets, networks_folder)
     before = model.SerializeToString(deterministic=True)
     made = prepare(fold_graph(model))
@@ -112,7 +112,7 @@ def test_real_networks_keep_their_features(name, assets, networks_folder):
     shaped = {item.name for item in (*made.graph.value_info, *made.graph.output)}
     assert {name for node in made.graph.node for name in node.output} <= shaped
     operators = collections.Counter(node.op_type for node in made.graph.node)
-    assert operators["GlobalAveragePool"] == (1 if name == "mobilenetv2_100" else 10)
+    assert operators["GlobalAveragePool"] == 10  # of nine gates, and the last one
     assert operators["ReduceMean"] == 0
     batch = photos(assets, backbone.preprocess)
     wanted = run(model, batch)

@@ -146,8 +146,7 @@ def made_with(model, *names):
     return copy
 
 
-@pytest.mark.parametrize("bits", ["eight", "seven"])
-@pytest.mark.parametrize("which", ["squeezenet", "cifar"])
+@pytest.mark.parametrize(("which", "bits"), [("squeezenet", 8), ("cifar", 7)])
 def test_bias_correction_takes_the_mean_error_out(which, bits, request):
     """Each convolution alone, on the inputs that it has in the float graph, by torch."""
     if which == "cifar":
@@ -160,7 +159,7 @@ def test_bias_correction_takes_the_mean_error_out(which, bits, request):
             squeezenet.photos[:8],
             squeezenet.calibration,
         )
-    config = QuantConfig(per_channel=False, seven_bit=bits == "seven")
+    config = QuantConfig(per_channel=False, seven_bit=bits == 7)
     arguments = {"ranges": calibration.ranges(), "channel_means": calibration.channel_means}
     plain = quantize(model, config, **arguments)
     corrected = quantize(model, dataclasses.replace(config, bias_correction=True), **arguments)
