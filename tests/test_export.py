@@ -393,8 +393,10 @@ def test_verify_runs_the_gates_again(exported, adapted, photos, tmp_path, capsys
     dataclasses.replace(bundle, manifest=manifest).save(alone)
     found = edgetl.verify(alone, photos)  # it has a budget in its limits
     assert all(gate.passed for gate in found)
-    with pytest.raises(DataError, match="0 of the 64 samples"):
+    with pytest.raises(DataError, match="fitted on all of these 150"):
         edgetl.verify(alone, photos / "train")
+    with pytest.raises(DataError, match="0 of the 64 samples"):
+        edgetl.verify(alone, ([np.full((300, 300, 3), 7, np.uint8)] * 2, ["daisy", "roses"]))
     unlimited = dataclasses.replace(
         manifest,
         export=dataclasses.replace(

@@ -28,7 +28,7 @@ from edgetl.exporter.fold import fold_graph, foldable
 from edgetl.exporter.half import cast_floats, store_half
 from edgetl.exporter.prepare import prepare
 from edgetl.exporter.quantize import describe
-from edgetl.exporter.search import Judge, SearchOptions, SearchResult, search_int8
+from edgetl.exporter.search import Judge, Report, SearchOptions, SearchResult, search_int8
 from edgetl.exporter.timing import interleaved
 from edgetl.preprocess import Preprocess
 from edgetl.targets import OnnxRuntime
@@ -167,6 +167,7 @@ def build_for_onnxruntime(
     sources: Sources,
     judge: Callable[[Artefact], Judge],
     options: GraphOptions,
+    report: Report | None = None,
 ) -> Artefact:
     """The graph for ONNX Runtime in the target's precision.
 
@@ -176,6 +177,7 @@ def build_for_onnxruntime(
         sources: Samples to build with.
         judge: Makes the judge of int8 candidates of a float graph.
         options: Calibration and search.
+        report: Told in words what is being done.
 
     Raises:
         BudgetError: No int8 graph pays; the message has the table of what was tried.
@@ -195,9 +197,10 @@ def build_for_onnxruntime(
         open_engine=lambda graph: OrtEngine(graph, target=target, dim=twin.dim, purpose="serve"),
         judge=judge(twin),
         options=options.search,
+        report=report,
     )
     if result.chosen is None:
-        kind = AccuracyError if "accurate" in result.reason else BudgetError
+        kind = AccuracyError if result.failure == "inaccurate" else BudgetError
         raise kind(f"{result.reason}; this was tried:\n{search_table(result)}")
     onnx = require("onnx", extra="train")
     return dataclasses.replace(

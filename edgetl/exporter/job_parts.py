@@ -6,6 +6,7 @@ It knows how samples decide over graphs; the graphs themselves are `edgetl.expor
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,13 @@ def build(job: Job) -> Artefact:
         sources=sources,
         judge=lambda twin: judge_of(job, twin),
         options=options.graph,
+        report=_say if options.extract.progress else None,
     )
+
+
+def _say(text: str) -> None:
+    """A line of progress."""
+    sys.stderr.write(f"{text}\n")
 
 
 def judge_of(job: Job, twin: Artefact) -> Judge:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ __all__ = [
     "Candidate",
     "Judge",
     "Open",
+    "Report",
     "SearchOptions",
     "SearchResult",
     "Verdict",
@@ -40,8 +41,13 @@ __all__ = [
 
 _WORTH = 1.02
 """A change has to be this much faster to count as one."""
+_RIVALS, _LONGER = 2, 4.0
+"""How many of the fastest are timed again at the end, and how much longer than before."""
 _RESCUED = (0.1, 0.25, 0.5)
 """Shares of the quantized tensors, the worst ones, whose regions are tried in float."""
+
+Report: TypeAlias = Callable[[str], None]
+"""Is told in words how far something is."""
 
 Features: TypeAlias = NDArray[np.float32]
 
@@ -91,6 +97,8 @@ class SearchResult:
         node_errors: Float tensor to the signal to noise ratio in dB that it has in the chosen
             graph, worst first.
         reason: Why the chosen one, or why none.
+        failure: Why there is none: all that are accurate are ``"slow"``, or all that are fast are
+            ``"inaccurate"``.
     """
 
     chosen: Candidate | None
@@ -98,6 +106,7 @@ class SearchResult:
     float_milliseconds: float
     node_errors: Mapping[str, float]
     reason: str
+    failure: Literal["slow", "inaccurate"] | None = None
 
 
 def search_int8(
@@ -109,6 +118,7 @@ def search_int8(
     open_engine: Open,
     judge: Judge,
     options: SearchOptions | None = None,
+    report: Report | None = None,
 ) -> SearchResult:
     """Find the fastest int8 graph whose accuracy holds.
 
@@ -120,18 +130,24 @@ def search_int8(
         open_engine: How graphs are run.
         judge: Says whether a candidate's accuracy is inside the budget.
         options: How thoroughly to search.
+        report: Told in words what is being done, since a search takes a while.
 
     Raises:
         EdgetlError: No configuration could be quantized at all.
     """
+    say = report or (lambda text: None)
     search = _Search(model, calibration, samples, float_graph, open_engine, options)
+    say("int8: comparing types and operators")
     best = search.by_kind()
-    for _ in range(search.options.rounds):
+    for number in range(search.options.rounds):
+        say(f"int8: {best.speedup:.2f} times as fast as float32; round {number + 1} over its parts")
         better = search.by_region(best)
         if better is None:
             break
         best = better
-    best = search.by_method(best)
+    say("int8: timing the fastest again, and choosing ranges")
+    best = search.by_method(search.confirmed(best))
+    say(f"int8: {best.speedup:.2f} times as fast as float32; judging its accuracy")
     return search.conclude(best, judge)
 
 
@@ -209,6 +225,12 @@ class _Search:
         winner = fittest(last)
         return winner if winner.speedup > now.speedup * _WORTH else None
 
+    def confirmed(self, best: Candidate) -> Candidate:
+        """The best one after it was timed again, for longer, beside its closest rivals."""
+        rivals = sorted(self.tried.values(), key=lambda item: -item.speedup)[:_RIVALS]
+        configs = [best.config, *(item.config for item in rivals)]
+        return fittest(self.compare(configs, seconds=_LONGER * self.options.seconds))
+
     def by_method(self, best: Candidate) -> Candidate:
         """The way of taking ranges, and bias correction, with the least error; speed is the same.
 
@@ -237,7 +259,8 @@ class _Search:
                         f"no int8 graph that is faster than float32 is accurate enough ({refusal}),"
                         f" and with more nodes in float the fastest one runs at {speed}"
                     )
-                return self._result(None, errors, reason)
+                failure: Literal["slow", "inaccurate"] = "inaccurate" if refusal else "slow"
+                return self._result(None, errors, reason, failure)
             verdict = judge(candidate.graph)
             judged = self.tried[candidate.config] = dataclasses.replace(candidate, verdict=verdict)
             if verdict.accepted:
@@ -245,19 +268,22 @@ class _Search:
                     errors = node_errors(self.model, judged.graph, self.samples[:4])
                 return self._result(judged, errors, verdict.reason)
             refusal = verdict.reason
-        return self._result(None, errors, f"no int8 graph is accurate enough: {refusal}")
+        reason = f"no int8 graph is accurate enough: {refusal}"
+        return self._result(None, errors, reason, "inaccurate")
 
     def _in_order(self, best: Candidate, errors: Mapping[str, float]) -> Iterable[Candidate]:
-        """The best candidate, then ones with more of the worst nodes in float, fastest first."""
+        """The best candidate, then more precise ones, fastest first.
+
+        More precise: a scale for each channel, and more and more of the worst nodes in float.
+        """
         yield best
-        rescued = []
+        finer = dataclasses.replace(best.config, per_channel=True)
+        precise = [finer]
         for share in _RESCUED:
             worst = self._makers(list(errors)[: max(1, int(len(errors) * share))])
-            if not worst <= best.config.keep_float:
-                rescued.append(
-                    dataclasses.replace(best.config, keep_float=best.config.keep_float | worst)
-                )
-        yield from sorted(self.compare(rescued), key=lambda item: -item.speedup)
+            precise.append(dataclasses.replace(finer, keep_float=finer.keep_float | worst))
+        configs = [config for config in dict.fromkeys(precise) if config != best.config]
+        yield from sorted(self.compare(configs), key=lambda item: -item.speedup)
 
     def _makers(self, tensors: list[str]) -> frozenset[str]:
         """Nodes of the regions in which these tensors are computed.
@@ -270,7 +296,11 @@ class _Search:
         return frozenset().union(makers, *(part for part in parts if part & makers))
 
     def _result(
-        self, chosen: Candidate | None, errors: Mapping[str, float], reason: str
+        self,
+        chosen: Candidate | None,
+        errors: Mapping[str, float],
+        reason: str,
+        failure: Literal["slow", "inaccurate"] | None = None,
     ) -> SearchResult:
         return SearchResult(
             chosen=chosen,
@@ -278,9 +308,12 @@ class _Search:
             float_milliseconds=self.float_milliseconds,
             node_errors=errors,
             reason=reason,
+            failure=failure,
         )
 
-    def compare(self, configs: list[QuantConfig]) -> list[Candidate]:
+    def compare(
+        self, configs: list[QuantConfig], *, seconds: float | None = None
+    ) -> list[Candidate]:
         """Build what is new and time all of them, with the float graph, in turns."""
         graphs: dict[QuantConfig, bytes] = {}
         for config in dict.fromkeys(configs):
@@ -293,7 +326,9 @@ class _Search:
         for config, graph in graphs.items():
             opened[config] = self.open(graph)
             calls[str(len(calls))] = self._one(opened[config])
-        timings = interleaved(calls, rounds=7, calls=40, pause=0.01, seconds=self.options.seconds)
+        timings = interleaved(
+            calls, rounds=7, calls=40, pause=0.01, seconds=seconds or self.options.seconds
+        )
         base = timings["float"]
         self.float_milliseconds = base.median * 1e3
         result = []

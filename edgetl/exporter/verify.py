@@ -211,9 +211,29 @@ def _readable(data: Dataset, runtime: Runtime) -> tuple[list[Source], list[str],
         contents.append(content)
         truth.append(data.labels[code])
         digests.append(digest)
+    new = _not_trained_on(runtime.bundle, digests)
+    if contents and not new:
+        raise DataError(
+            f"the bundle was fitted on all of these {len(contents)} samples, so they show nothing; "
+            "give others"
+        )
+    contents, truth, digests = (
+        [contents[i] for i in new],
+        [truth[i] for i in new],
+        [digests[i] for i in new],
+    )
     if not contents:
         raise DataError(f"no sample can be read ({'; '.join(reasons[:5])})")
     return contents, truth, list(short_digests(digests))
+
+
+def _not_trained_on(bundle: Bundle, digests: Sequence[bytes]) -> list[int]:
+    """Positions of samples that the bundle was not fitted on, or was measured on all the same."""
+    checks = bundle.checks
+    if checks is None or not digests:
+        return list(range(len(digests)))
+    fitted = checks.trained_on(digests) & ~np.isin(short_digests(digests), checks.reference_digests)
+    return np.flatnonzero(~fitted).tolist()
 
 
 def _whole(sources: Sequence[Source], runtime: Runtime) -> list[Source]:
