@@ -289,7 +289,7 @@ def search_table(result: SearchResult) -> str:
         verdict = f"; {item.verdict.reason}" if item.verdict else ""
         lines.append(
             f"{item.milliseconds:8.2f} {item.speedup:6.2f} {item.cosine:7.4f} {item.sqnr:5.1f} "
-            f"{len(item.graph) / 1e6:6.2f}  {item.config}{verdict}"
+            f"{item.size / 1e6:6.2f}  {item.config}{verdict}"
         )
     return "\n".join(lines)
 

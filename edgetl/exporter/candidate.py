@@ -39,7 +39,8 @@ class Candidate:
 
     Args:
         config: The configuration.
-        graph: The graph's bytes.
+        size: Of the graph, in bytes.
+        graph: The graph's bytes; empty where they were let go, and can be built again.
         milliseconds: Median latency of a single sample.
         speedup: How many times as fast as the float graph in the same run: quotient of the lower
             quartiles, which other programs on the machine disturb least.
@@ -49,6 +50,7 @@ class Candidate:
     """
 
     config: QuantConfig
+    size: int
     graph: bytes = field(repr=False)
     milliseconds: float
     speedup: float
@@ -64,7 +66,7 @@ class Candidate:
             "speedup": self.speedup,
             "cosine": self.cosine,
             "sqnr_db": self.sqnr,
-            "mb": len(self.graph) / 1e6,
+            "mb": self.size / 1e6,
             "accuracy": None if self.verdict is None else self.verdict.accuracy,
             "verdict": None if self.verdict is None else self.verdict.reason,
         }

@@ -11,20 +11,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.errors import EdgetlError
 from edgetl.exporter.calibrate import Calibration
 from edgetl.exporter.candidate import Candidate, Judge, Verdict, fittest
+from edgetl.exporter.contest import Call, Contest, Open
 from edgetl.exporter.errors_by_node import node_errors
 from edgetl.exporter.histogram import METHODS
 from edgetl.exporter.processor import saturates
-from edgetl.exporter.quantize import QuantConfig, quantize
+from edgetl.exporter.quantize import QuantConfig
 from edgetl.exporter.regions import CHUNKS, regions, switches
-from edgetl.exporter.timing import interleaved
 
 __all__ = [
     "Call",
@@ -43,27 +42,13 @@ _WORTH = 1.02
 """A change has to be this much faster to count as one."""
 _RIVALS, _LONGER = 2, 4.0
 """How many of the fastest are timed again at the end, and how much longer than before."""
+_JUDGED = 8
+"""Candidates that are judged at most."""
 _RESCUED = (0.1, 0.25, 0.5)
 """Shares of the quantized tensors, the worst ones, whose regions are tried in float."""
 
 Report: TypeAlias = Callable[[str], None]
 """Is told in words how far something is."""
-
-Features: TypeAlias = NDArray[np.float32]
-
-
-class Call(Protocol):
-    """A graph that runs."""
-
-    def __call__(self, batch: NDArray[Any]) -> Features:
-        """Features (n, dim) of a batch."""
-
-
-class Open(Protocol):
-    """Opens the bytes of a graph as it would serve on this machine."""
-
-    def __call__(self, graph: bytes) -> Call:
-        """The engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +136,8 @@ def search_int8(
     return search.conclude(best, judge)
 
 
-class _Search:
-    """The state of one search: what was built, and how it did."""
+class _Search(Contest):
+    """The state of one search: the contest so far, and what to try next."""
 
     def __init__(
         self,
@@ -164,14 +149,9 @@ class _Search:
         options: SearchOptions | None,
     ) -> None:
         self.options = options or SearchOptions()
-        self.model, self.calibration, self.samples = model, calibration, samples
-        self.open = open_engine
-        self.float = open_engine(float_graph)
-        self.expected = self._features(self.float)
-        self.float_milliseconds = 0.0
-        self.ranges = {method: calibration.ranges(method) for method in METHODS}
-        self.tried: dict[QuantConfig, Candidate] = {}
-        self.failures: list[str] = []
+        super().__init__(
+            model, calibration, samples, float_graph, open_engine, seconds=self.options.seconds
+        )
 
     def by_kind(self) -> Candidate:
         """The fastest of the kinds of types and operators, with the graph as a whole."""
@@ -181,7 +161,8 @@ class _Search:
             asymmetric,
             dataclasses.replace(asymmetric, operators="compute"),
             dataclasses.replace(asymmetric, per_channel=False),
-            QuantConfig(activations="s8"),
+            # On x86 onnxruntime turns these into u8 by itself, with the same overflow.
+            QuantConfig(activations="s8", seven_bit=seven_bit),
         ]
         if seven_bit:
             # Other kernels, which do not overflow.
@@ -247,6 +228,7 @@ class _Search:
 
     def conclude(self, best: Candidate, judge: Judge) -> SearchResult:
         """Judge candidates from the fastest on, until one is accepted."""
+        best = self.whole(best)
         errors = node_errors(self.model, best.graph, self.samples[:4])
         refusal = ""
         for candidate in self._in_order(best, errors):
@@ -257,10 +239,11 @@ class _Search:
                 if refusal:
                     reason = (
                         f"no int8 graph that is faster than float32 is accurate enough ({refusal}),"
-                        f" and with more nodes in float the fastest one runs at {speed}"
+                        f" and the next one runs at {speed}"
                     )
                 failure: Literal["slow", "inaccurate"] = "inaccurate" if refusal else "slow"
                 return self._result(None, errors, reason, failure)
+            candidate = self.whole(candidate)
             verdict = judge(candidate.graph)
             judged = self.tried[candidate.config] = dataclasses.replace(candidate, verdict=verdict)
             if verdict.accepted:
@@ -272,7 +255,7 @@ class _Search:
         return self._result(None, errors, reason, "inaccurate")
 
     def _in_order(self, best: Candidate, errors: Mapping[str, float]) -> Iterable[Candidate]:
-        """The best candidate, then more precise ones, fastest first.
+        """The best candidate, then others that were tried and more precise ones, fastest first.
 
         More precise: a scale for each channel, and more and more of the worst nodes in float.
         """
@@ -282,8 +265,15 @@ class _Search:
         for share in _RESCUED:
             worst = self._makers(list(errors)[: max(1, int(len(errors) * share))])
             precise.append(dataclasses.replace(finer, keep_float=finer.keep_float | worst))
+        tried = sorted(self.tried.values(), key=lambda item: -item.speedup)
+        # Of those that only differ in what costs no time, the best one is there already.
+        others = [
+            item for item in tried if item.sqnr > best.sqnr and item.config.method == "minmax"
+        ]
         configs = [config for config in dict.fromkeys(precise) if config != best.config]
-        yield from sorted(self.compare(configs), key=lambda item: -item.speedup)
+        found = [*self.compare(configs), *others[: _JUDGED - len(configs) - 1]]
+        known = {item.config: item for item in found if item.config != best.config}
+        yield from sorted(known.values(), key=lambda item: -item.speedup)
 
     def _makers(self, tensors: list[str]) -> frozenset[str]:
         """Nodes of the regions in which these tensors are computed.
@@ -310,85 +300,3 @@ class _Search:
             reason=reason,
             failure=failure,
         )
-
-    def compare(
-        self, configs: list[QuantConfig], *, seconds: float | None = None
-    ) -> list[Candidate]:
-        """Build what is new and time all of them, with the float graph, in turns."""
-        graphs: dict[QuantConfig, bytes] = {}
-        for config in dict.fromkeys(configs):
-            known = self.tried.get(config)
-            graph = known.graph if known else self._build(config)
-            if graph is not None:
-                graphs[config] = graph
-        calls: dict[str, Callable[[], object]] = {"float": self._one(self.float)}
-        opened: dict[QuantConfig, Call] = {}
-        for config, graph in graphs.items():
-            opened[config] = self.open(graph)
-            calls[str(len(calls))] = self._one(opened[config])
-        timings = interleaved(
-            calls, rounds=7, calls=40, pause=0.01, seconds=seconds or self.options.seconds
-        )
-        base = timings["float"]
-        self.float_milliseconds = base.median * 1e3
-        result = []
-        for (config, graph), timing in zip(graphs.items(), list(timings.values())[1:], strict=True):
-            known = self.tried.get(config)
-            cosine, sqnr = (known.cosine, known.sqnr) if known else self._error(opened[config])
-            result.append(
-                Candidate(
-                    config=config,
-                    graph=graph,
-                    milliseconds=timing.median * 1e3,
-                    speedup=base.percentile(25) / timing.percentile(25),
-                    cosine=cosine,
-                    sqnr=sqnr,
-                )
-            )
-        self.tried.update({item.config: item for item in result})
-        return result
-
-    def measured(self, config: QuantConfig, like: Candidate) -> Candidate | None:
-        """A candidate whose speed is known from one of the same shape; only errors are new."""
-        if config in self.tried:
-            return self.tried[config]
-        graph = self._build(config)
-        if graph is None:
-            return None
-        cosine, sqnr = self._error(self.open(graph))
-        found = dataclasses.replace(like, config=config, graph=graph, cosine=cosine, sqnr=sqnr)
-        self.tried[config] = found
-        return found
-
-    def _build(self, config: QuantConfig) -> bytes | None:
-        try:
-            model = quantize(
-                self.model,
-                config,
-                ranges=self.ranges[config.method],
-                channel_means=self.calibration.channel_means,
-            )
-        except ValueError:
-            return None  # nothing left to quantize
-        except EdgetlError as error:
-            self.failures.append(str(error))
-            return None
-        content: bytes = model.SerializeToString(deterministic=True)
-        return content
-
-    def _one(self, engine: Call) -> Callable[[], object]:
-        single = self.samples[:1]
-        return lambda: engine(single)
-
-    def _features(self, engine: Call) -> Features:
-        return np.concatenate([engine(sample[None]) for sample in self.samples])
-
-    def _error(self, engine: Call) -> tuple[float, float]:
-        """Mean cosine and signal to noise ratio in dB of the samples' features."""
-        found = self._features(engine).astype(np.float64)
-        wanted = self.expected.astype(np.float64)
-        norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
-        cosine = float(np.mean((found * wanted).sum(axis=1) / np.maximum(norms, 1e-30)))
-        noise = float(((found - wanted) ** 2).sum())
-        signal = float((wanted**2).sum())
-        return cosine, 10 * float(np.log10(max(signal, 1e-30) / max(noise, 1e-30)))
