@@ -18,9 +18,15 @@ if TYPE_CHECKING:
     from edgetl._export import verify as verify
     from edgetl.bundle import Bundle as Bundle
     from edgetl.bundle import Evidence as Evidence
+    from edgetl.bundle import Limits as Limits
     from edgetl.data import Dataset as Dataset
     from edgetl.data import load_dataset as load_dataset
     from edgetl.errors import EdgetlError as EdgetlError
+    from edgetl.exporter.artefact import GraphOptions as GraphOptions
+    from edgetl.exporter.bench import BenchOptions as BenchOptions
+    from edgetl.exporter.bench import bench as bench
+    from edgetl.exporter.search import SearchOptions as SearchOptions
+    from edgetl.exporter.verify import VerifyOptions as VerifyOptions
     from edgetl.preprocess import Preprocess as Preprocess
     from edgetl.runtime import Prediction as Prediction
     from edgetl.runtime import Runtime as Runtime
@@ -34,19 +40,25 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AdaptOptions": "edgetl._adapt",
+    "BenchOptions": "edgetl.exporter.bench",
     "Bundle": "edgetl.bundle",
     "Dataset": "edgetl.data",
     "EdgetlError": "edgetl.errors",
     "Evidence": "edgetl.bundle",
     "ExportOptions": "edgetl._export",
+    "GraphOptions": "edgetl.exporter.artefact",
+    "Limits": "edgetl.bundle",
     "OnnxRuntime": "edgetl.targets",
     "OpenVino": "edgetl.targets",
     "Prediction": "edgetl.runtime",
     "Preprocess": "edgetl.preprocess",
     "Runtime": "edgetl.runtime",
+    "SearchOptions": "edgetl.exporter.search",
     "TensorRT": "edgetl.targets",
     "Torch": "edgetl.targets",
+    "VerifyOptions": "edgetl.exporter.verify",
     "adapt": "edgetl._adapt",
+    "bench": "edgetl.exporter.bench",
     "evaluate_bundle": "edgetl._adapt",
     "export": "edgetl._export",
     "load": "edgetl.runtime",
@@ -56,19 +68,25 @@ _HOMES = {
 
 __all__ = [
     "AdaptOptions",
+    "BenchOptions",
     "Bundle",
     "Dataset",
     "EdgetlError",
     "Evidence",
     "ExportOptions",
+    "GraphOptions",
+    "Limits",
     "OnnxRuntime",
     "OpenVino",
     "Prediction",
     "Preprocess",
     "Runtime",
+    "SearchOptions",
     "TensorRT",
     "Torch",
+    "VerifyOptions",
     "adapt",
+    "bench",
     "evaluate_bundle",
     "export",
     "load",

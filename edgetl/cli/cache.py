@@ -21,7 +21,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 def add_parser(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    text = "Show, check or shrink the cache of features and exported graphs."
+    text = "Show, check or shrink the cache of features, graphs and exports."
     parser = verbs.add_parser("cache", help=text, description=text)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     add_verb(actions, "info", _info, "Show what lies in the cache.")
@@ -66,6 +66,7 @@ def _info(arguments: argparse.Namespace) -> int:
             "root": str(root),
             "stores": [dataclasses.asdict(store) for store in stores],
             "graphs": {"root": str(graphs_root), **dataclasses.asdict(exported)},
+            "exports": dataclasses.asdict(graphs.entries_info(_exports())),
         }
         print(json.dumps(found))
         return 0
@@ -78,6 +79,8 @@ def _info(arguments: argparse.Namespace) -> int:
             f"{store.size / 1e6:>9.1f} MB  {used}  {store.about}".rstrip()
         )
     print(f"{graphs_root}: {exported.number} exported graphs, {exported.size / 1e6:.1f} MB")
+    more = graphs.entries_info(_exports())
+    print(f"exports and compiled engines: {more.number}, {more.size / 1e6:.1f} MB")
     return 0
 
 
@@ -113,13 +116,18 @@ def _prune(arguments: argparse.Namespace) -> int:
         # Graphs have no lease: who uses a store may be about to open its graph.
         everything=arguments.all and not done.busy,
     )
-    freed = done.freed + exported.size
+    more = graphs.prune_entries(
+        _exports(), older_than=arguments.older_than, everything=arguments.all
+    )
+    freed = done.freed + exported.size + more.size
     if arguments.json:
-        print(json.dumps({**dataclasses.asdict(done), "freed": freed, "graphs": exported.number}))
+        removed = {**dataclasses.asdict(done), "freed": freed, "graphs": exported.number}
+        print(json.dumps({**removed, "exports": more.number}))
         return 0
     print(
-        f"removed {len(done.removed)} stores, {exported.number} exported graphs and the records of "
-        f"{done.forgotten:,} files, freed {freed / 1e6:.1f} MB"
+        f"removed {len(done.removed)} stores, {exported.number} exported graphs, {more.number} "
+        f"exports and engines and the records of {done.forgotten:,} files, freed "
+        f"{freed / 1e6:.1f} MB"
     )
     if done.busy:
         and_graphs = ", and the graphs" if arguments.all else ""
@@ -133,6 +141,13 @@ def _root() -> Path:
     from edgetl._paths import cache_dir
 
     return cache_dir() / "features"
+
+
+def _exports() -> tuple[Path, Path]:
+    """Exports that were saved nowhere else, and compiled engines."""
+    from edgetl._paths import cache_dir
+
+    return cache_dir() / "exports", cache_dir() / "tensorrt"
 
 
 def _graphs_root() -> Path:

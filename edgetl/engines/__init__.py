@@ -5,15 +5,27 @@ An engine knows its graph, and nothing about heads, labels or bundles.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edgetl.engines.base import Engine, Output, Purpose, available_cores
 from edgetl.engines.openvino import OpenVinoEngine
 from edgetl.engines.ort import OrtEngine
 from edgetl.engines.parity import check_parity, cosines
-from edgetl.engines.tensorrt import CompiledGraph, TensorRtEngine
-from edgetl.engines.trt_backend import EngineStamp
 from edgetl.targets import OnnxRuntime, OpenVino, Target, TensorRT
+
+if TYPE_CHECKING:
+    from edgetl.engines.tensorrt import CompiledGraph as CompiledGraph
+    from edgetl.engines.tensorrt import TensorRtEngine as TensorRtEngine
+    from edgetl.engines.trt_backend import EngineStamp as EngineStamp
+
+# Most devices have no use for these, and a process should start soon.
+_LATER = {
+    "CompiledGraph": "edgetl.engines.tensorrt",
+    "EngineStamp": "edgetl.engines.trt_backend",
+    "TensorRtEngine": "edgetl.engines.tensorrt",
+}
 
 __all__ = [
     "CompiledGraph",
@@ -29,6 +41,12 @@ __all__ = [
     "cosines",
     "open_engine",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'edgetl.engines' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)
 
 
 def open_engine(
@@ -78,6 +96,8 @@ def open_engine(
             output=output,
         )
     if isinstance(target, TensorRT):
+        from edgetl.engines.tensorrt import TensorRtEngine
+
         return TensorRtEngine(
             graph,
             target=target,

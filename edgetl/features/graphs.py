@@ -1,7 +1,8 @@
 """The exported graphs in the cache: how many there are, and removing those no longer wanted.
 
 It knows how they lie in their folder (``<key>/<sha256>.onnx``, and ``.new-*`` while one is made),
-not what is in them; `edgetl.exporter.graph` makes them, and makes a missing one anew.
+not what is in them; `edgetl.exporter.graph` makes them, and makes a missing one anew. Likewise the
+exports that were saved nowhere else, and TensorRT's engines, each an entry of its folder.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,44 @@ def prune_graphs(
     return GraphsInfo(
         number=max(0, before.number - after.number), size=max(0, before.size - after.size)
     )
+
+
+def entries_info(roots: Iterable[Path]) -> GraphsInfo:
+    """Count the entries, files and folders alike, of folders that need not exist."""
+    found = [entry for root in roots if root.is_dir() for entry in root.iterdir()]
+    return GraphsInfo(number=len(found), size=sum(map(_whole_size, found)))
+
+
+def prune_entries(
+    roots: Iterable[Path], *, older_than: float | None = None, everything: bool = False
+) -> GraphsInfo:
+    """Remove entries of folders that can be made again.
+
+    Args:
+        roots: The folders.
+        older_than: Remove entries not written for so many seconds.
+        everything: Remove all.
+
+    Returns:
+        What was removed.
+    """
+    number, size = 0, 0
+    for root in roots:
+        for entry in root.iterdir() if root.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):
+                old = older_than is not None and time.time() - _used(entry) > older_than
+                if everything or old:
+                    size += _whole_size(entry)
+                    number += 1
+                    if entry.is_dir():
+                        shutil.rmtree(entry, ignore_errors=True)
+                    else:
+                        entry.unlink()
+    return GraphsInfo(number=number, size=size)
+
+
+def _whole_size(entry: Path) -> int:
+    return _size(entry) + sum(_size(file) for file in entry.rglob("*"))
 
 
 def _graphs(root: Path) -> Iterator[Path]:

@@ -6,7 +6,7 @@ It knows bundles, engines and heads; it does not know where they came from.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from edgetl.bundle import Bundle, probe_batch
 from edgetl.decode import Source, read_image
 from edgetl.engines import Engine, Output, Purpose, check_parity, open_engine
-from edgetl.engines.tensorrt import CompiledGraph
-from edgetl.engines.trt_backend import EngineStamp
 from edgetl.errors import CorruptError, DataError, MissingDependencyError
 from edgetl.runtime.prediction import Prediction
 from edgetl.targets import OnnxRuntime, ServingTarget, TensorRT
+
+if TYPE_CHECKING:
+    from edgetl.engines import CompiledGraph
 
 Many: TypeAlias = list[Any] | tuple[Any, ...]
 """Several samples; each is what `edgetl.decode.Source` names."""
@@ -146,7 +147,8 @@ def bundle_engine(
         ValueError: The target asks for another precision than the graph's, or is TensorRT and the
             graph was made for ONNX Runtime alone.
     """
-    precision = _precision(bundle.manifest.graph)
+    record = bundle.manifest.export
+    precision = "fp32" if record is None else record.precision
     wanted = getattr(target, "precision", None)
     if wanted not in (None, precision):
         raise ValueError(
@@ -230,13 +232,10 @@ def _compiled(bundle: Bundle) -> CompiledGraph | None:
     record = bundle.manifest.export
     if record is None or "engine" not in record.compiled:
         return None
+    from edgetl.engines import CompiledGraph, EngineStamp
+
     stamp = EngineStamp.from_json(record.options.get("engine_stamp") or {})
     return CompiledGraph(bundle.read_compiled(record.compiled["engine"]), stamp)
-
-
-def _precision(graph: str) -> str:
-    """A graph's precision; file names say it, as in ``backbone.int8.onnx``."""
-    return next((part for part in graph.split(".") if part in _MIN_COSINE), "fp32")
 
 
 def load(path: str | Path, *, target: ServingTarget | None = None) -> Runtime:

@@ -66,7 +66,7 @@ def test_info(call, filled):
     assert stores[1]["size"] > stores[0]["size"] > 20 * DIM * 2
     assert stores[0]["used"] - stores[1]["used"] == pytest.approx(2 * 86400, abs=60)
     lines = call("info")[1].splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert lines[1].startswith(filled[0][:12])
     assert "20 rows" in lines[1]
 
@@ -182,7 +182,7 @@ def held(*folders):
 def test_info_counts_graphs(call, graphs, tmp_path):
     found = json.loads(call("info", "--json")[1])["graphs"]
     assert found == {"root": str(tmp_path / "graphs"), "number": 2, "size": 8200}
-    assert call("info")[1].splitlines()[-1].endswith("graphs: 2 exported graphs, 0.0 MB")
+    assert call("info")[1].splitlines()[-2].endswith("graphs: 2 exported graphs, 0.0 MB")
 
 
 def test_prune_removes_graphs_by_age_or_all(call, graphs):
@@ -225,3 +225,20 @@ def test_sizes():
         5 * 10**8,
         1500,
     ]
+
+
+def test_exports_and_engines_are_counted_and_removed(call, tmp_path):
+    bundle = tmp_path / "exports" / "0123.edgetl"
+    bundle.mkdir(parents=True)
+    (bundle / "manifest.json").write_bytes(bytes(700))
+    engine = tmp_path / "tensorrt" / "a.engine"
+    engine.parent.mkdir()
+    engine.write_bytes(bytes(300))
+    found = json.loads(call("info", "--json")[1])["exports"]
+    assert found["number"] == 2 and found["size"] >= 1000
+    assert json.loads(call("prune", "--json")[1])["exports"] == 0
+    os.utime(engine, (0, 0))
+    assert json.loads(call("prune", "--older-than", "1", "--json")[1])["exports"] == 1
+    assert bundle.is_dir() and not engine.exists()
+    assert json.loads(call("prune", "--all", "--json")[1])["exports"] == 1
+    assert not bundle.exists()

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from edgetl.bundle import Bundle, Checks, Manifest, probe_batch
+from edgetl.bundle import Bundle, Checks, ExportRecord, Limits, Manifest, probe_batch
 from edgetl.errors import CorruptError, DataError, ParityError
 from edgetl.heads import PrototypeHead
 from edgetl.preprocess import Preprocess
@@ -109,8 +109,11 @@ def test_a_graph_that_takes_bytes(bundle, fixed, tmp_path):
 
 
 def test_another_precision_than_the_graphs_is_refused(bundle, tmp_path):
+    limits = Limits(least_cosine=0.9, mean_cosine=0.9, agreement=0.9, max_drop=1)
+    record = ExportRecord(engine="onnxruntime", precision="int8", fused=False, limits=limits)
     int8 = dataclasses.replace(
-        bundle, manifest=dataclasses.replace(bundle.manifest, graph="backbone.int8.onnx")
+        bundle,
+        manifest=dataclasses.replace(bundle.manifest, graph="backbone.int8.onnx", export=record),
     )
     assert Runtime(int8, target=OnnxRuntime(precision="int8")).predict(image(1)).label == "green"
     with pytest.raises(ValueError, match=r"backbone\.int8\.onnx is int8, the target asks for fp16"):
