@@ -181,6 +181,7 @@ def engine_fingerprint(
 ) -> str:
     """The sha256 of what decides an engine's features, as 64 hexadecimal digits.
 
+    For int8 the precision says what kind of processor it is too (`edgetl.engines.processor`).
     Threads and batch size are not part of it: they change features by float rounding only.
     """
     parts = {

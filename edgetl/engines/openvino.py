@@ -26,6 +26,7 @@ from edgetl.engines.base import (
     in_chunks,
     is_ort_format,
 )
+from edgetl.engines.processor import arithmetic
 from edgetl.errors import CorruptError, EdgetlError
 from edgetl.targets import OpenVino
 
@@ -81,7 +82,7 @@ class OpenVinoEngine:
             engine="openvino",
             version=self._module.get_version(),
             device="cpu",
-            precision="fp32",
+            precision=arithmetic(graph),
             graph=graph_identity(graph_fingerprint or hash_graph(graph), output),
         )
         cores = available_cores()

@@ -25,6 +25,7 @@ from edgetl.engines.base import (
     in_chunks,
     is_ort_format,
 )
+from edgetl.engines.processor import arithmetic
 from edgetl.errors import CorruptError, EdgetlError, MissingDependencyError
 from edgetl.targets import OnnxRuntime
 
@@ -102,7 +103,7 @@ class OrtEngine:
             engine="onnxruntime",
             version=self._module.__version__,
             device=self.target.provider if optimise else f"{self.target.provider}, as written",
-            precision="fp32",
+            precision=arithmetic(graph),
             graph=graph_identity(graph_fingerprint or hash_graph(graph), output),
         )
         cores = available_cores()

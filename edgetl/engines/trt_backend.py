@@ -6,8 +6,8 @@ Two packages have the same Python interface. They are looked for in this order:
 2. ``tensorrt_rtx`` (TensorRT for RTX): compiles ahead of time, without a GPU, for RTX cards of the
    Ampere generation and later, and finishes the work on the card when the engine is first loaded.
 
-So ``tensorrt`` is taken where it is installed and there is a GPU, ``tensorrt_rtx`` otherwise. It
-knows nothing about graphs.
+So ``tensorrt`` is taken where it is installed and there is a GPU, ``tensorrt_rtx`` otherwise, and
+wherever an engine is to be compiled ahead of time. It knows nothing about graphs.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class EngineStamp:
             CorruptError: Something is missing, unknown or of another type.
         """
         types = {name: int if name == "max_batch" else str for name in cls.__dataclass_fields__}
-        found = {name: type(value) for name, value in values.items()} if values else {}
+        found = {}
+        if isinstance(values, dict):  # it comes out of a file, and may be anything
+            found = {name: type(value) for name, value in values.items()}
         if found != types:
             raise CorruptError(f"an engine's stamp has the entries {sorted(types)}, got {values!r}")
         return cls(**values)
@@ -109,14 +111,18 @@ class EngineStamp:
         return None
 
 
-def find_backend() -> Backend:
+def find_backend(*, ahead_of_time: bool = False) -> Backend:
     """The TensorRT that compiles here.
+
+    Args:
+        ahead_of_time: Compile for a GPU that is not here, whether there is another one or not:
+            only ``tensorrt_rtx`` does.
 
     Raises:
         MissingDependencyError: Neither package is installed, the one there is too old, or only
             ``tensorrt`` is and there is no GPU for it.
     """
-    device = cuda.find_device()
+    device = None if ahead_of_time else cuda.find_device()
     module = _import("tensorrt")
     if module is not None and device is not None:
         _check_version(module)
@@ -129,11 +135,18 @@ def find_backend() -> Backend:
             ahead.__version__,
             ANY_DEVICE if device is None else str(device),
         )
+    if ahead_of_time:
+        there = "" if module is None else f" (tensorrt {module.__version__} only compiles on it)"
+        raise MissingDependencyError(
+            f"compiling without the device's GPU takes TensorRT for RTX{there}; install it with: "
+            "pip install tensorrt_rtx"
+        )
     if module is not None:
         raise MissingDependencyError(
             f"tensorrt {module.__version__} is installed, but it compiles on a GPU and CUDA finds "
             "none here; compile on the machine that will run the engine (with pip install "
-            "'edgetl[tensorrt]'), or install tensorrt-rtx, which compiles without a GPU"
+            "'edgetl[tensorrt]'), or install TensorRT for RTX, which compiles without a GPU: "
+            "pip install tensorrt_rtx"
         )
     require("tensorrt", extra="tensorrt")  # raises the error that names the extra
     raise AssertionError("unreachable")

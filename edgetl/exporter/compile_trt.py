@@ -54,7 +54,12 @@ def typed_graph(
 
 
 def build_engine(
-    graph: Path | bytes, target: TensorRT, *, cache_dir: Path, progress: bool = True
+    graph: Path | bytes,
+    target: TensorRT,
+    *,
+    cache_dir: Path,
+    progress: bool = True,
+    ahead_of_time: bool = False,
 ) -> BuiltEngine:
     """Compile a graph with TensorRT for the GPU of this machine, or ahead of time without one.
 
@@ -69,13 +74,14 @@ def build_engine(
         target: The options.
         cache_dir: Where the folder ``tensorrt`` is kept.
         progress: Whether a terminal shows the elapsed time; builders report no progress.
+        ahead_of_time: Compile for a GPU that is not here, even if another one is.
 
     Raises:
         MissingDependencyError: There is no TensorRT, or none that compiles without a GPU.
         WeightsError: The graph is quantized for another engine, or TensorRT can't compile it.
         CorruptError: The graph is no ONNX file, or not a feature graph.
     """
-    backend = find_backend()
+    backend = find_backend(ahead_of_time=ahead_of_time)
     content = _read(graph)
     onnx = require("onnx", extra="train")
     try:

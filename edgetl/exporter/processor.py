@@ -1,4 +1,7 @@
-"""The machine that measures: its name, and what its int8 arithmetic can do. It knows no graphs."""
+"""The machine that measures: its name, its versions, and what its int8 arithmetic can do.
+
+It knows no graphs; what a device has to know of its processor is in `edgetl.engines.processor`.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,11 @@ import platform
 from pathlib import Path
 
 from edgetl.engines import available_cores
+from edgetl.engines.processor import is_x86, saturates
+
+__all__ = ["describe_machine", "is_x86", "saturates"]
 
 _PACKAGES = ("edgetl", "numpy", "onnxruntime", "tensorrt", "tensorrt_rtx")
-_VNNI = {"avx512_vnni", "avx_vnni", "avx_vnni_int8"}
-
-
-def saturates() -> bool:
-    """Whether products of u8 and s8 may overflow here: x86 without VNNI adds pairs in 16 bits.
-
-    Where the processor's flags can't be read (other systems than Linux), x86 is taken to be so.
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64", "i386", "i686"):
-        return False
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.is_file():
-        return True
-    for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith("flags"):
-            return not _VNNI.intersection(line.split())
-    return True
 
 
 def describe_machine() -> dict[str, str]:
