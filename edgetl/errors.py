@@ -18,13 +18,15 @@ command line those exit with 2.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class EdgetlError(Exception):
     """The root of every error that edgetl raises on purpose."""
 
     exit_code: ClassVar[int] = 1
+    gates: tuple[Any, ...] = ()
+    """All of an export's gates (`edgetl.bundle.GateRecord`), where one of them failed."""
 
 
 class MissingDependencyError(EdgetlError, ImportError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgetl.cli.arguments import Verbs, add_extraction, add_verb, obey_offline
 from edgetl.cli.result import extract_options
+from edgetl.errors import AccuracyError, BudgetError, EdgetlError, ParityError
 from edgetl.targets import OnnxRuntime, TensorRT
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ def _add_samples(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration-images",
         type=int,
-        default=512,
         metavar="N",
         help="photos that the ranges of int8 are taken from, at most (default: 512)",
     )
@@ -81,14 +81,12 @@ def _add_graph(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ort-level",
         choices=("portable", "mobile", "machine"),
-        default="portable",
         help="what is built into a .ort file: for any processor, for accelerators of phones, or "
         "for this machine's kind of processor (default: portable)",
     )
     parser.add_argument(
         "--search-rounds",
         type=int,
-        default=3,
         metavar="N",
         help="rounds of the search for the fastest int8 graph; 0 is quick (default: 3)",
     )
@@ -141,22 +139,48 @@ def _add_targets(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export, and print the gates."""
+    """Export, and print the gates; a failed one is an error with its own exit code."""
+    _refuse_unused(arguments)
     target, options = _target(arguments), _options(arguments)
     obey_offline(arguments)
     from edgetl._export import export
 
-    bundle = export(
-        arguments.bundle,
-        target,
-        calibration=arguments.calibration,
-        test=arguments.test,
-        max_drop=arguments.max_drop,
-        output=arguments.output,
-        options=options,
-    )
+    try:
+        bundle = export(
+            arguments.bundle,
+            target,
+            calibration=arguments.calibration,
+            test=arguments.test,
+            max_drop=arguments.max_drop,
+            output=arguments.output,
+            options=options,
+        )
+    except (ParityError, AccuracyError, BudgetError) as error:
+        if arguments.json:
+            _print_refusal(error)
+        raise
     _print(bundle, as_json=arguments.json)
     return 0
+
+
+def _refuse_unused(arguments: argparse.Namespace) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ValueError: There is one.
+    """
+    if arguments.ort_level is not None and arguments.format != "ort":
+        raise ValueError("--ort-level goes with --format ort")
+    if arguments.calibration_images is not None and arguments.precision != "int8":
+        raise ValueError(
+            f"--calibration-images goes with --precision int8, and this is {arguments.precision}"
+        )
+    searched = arguments.search_rounds is not None or arguments.portable
+    if searched and (arguments.precision, arguments.target) != ("int8", "onnxruntime"):
+        raise ValueError(
+            "--search-rounds and --portable go with --target onnxruntime --precision int8; nothing "
+            "else is searched for"
+        )
 
 
 def _target(arguments: argparse.Namespace) -> OnnxRuntime | TensorRT:
@@ -186,16 +210,17 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
     from edgetl.exporter.artefact import GraphOptions
     from edgetl.exporter.search import SearchOptions
 
+    images, rounds = arguments.calibration_images, arguments.search_rounds
     return ExportOptions(
         graph=GraphOptions(
             input=arguments.input,
             batch=arguments.batch,
             format=arguments.format,
-            ort_level=arguments.ort_level,
+            ort_level=arguments.ort_level or "portable",
             fused=arguments.fused,
-            calibration_images=arguments.calibration_images,
+            calibration_images=512 if images is None else images,
             search=SearchOptions(
-                rounds=arguments.search_rounds,
+                rounds=3 if rounds is None else rounds,
                 portable=arguments.portable,
                 allow_slower=arguments.allow_slower,
             ),
@@ -208,6 +233,18 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
         cache=not arguments.no_cache,
         extract=extract_options(arguments),
     )
+
+
+def _print_refusal(error: EdgetlError) -> None:
+    """What was measured, for machines; the words go to stderr."""
+    gates = [vars(gate) for gate in getattr(error, "gates", ())]
+    found = {
+        "bundle": None,
+        "error": str(error).partition("\n")[0],
+        "exit_code": error.exit_code,
+        "gates": gates,
+    }
+    print(json.dumps(found, indent=2, ensure_ascii=False))
 
 
 def _print(bundle: Bundle, *, as_json: bool) -> None:

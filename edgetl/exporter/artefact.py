@@ -50,6 +50,9 @@ class GraphOptions:
         fused: Whether head, temperature and softmax go into the graph too.
         calibration_images: At most so many training samples give the ranges of int8.
         search: How thoroughly to search for the int8 graph.
+
+    Raises:
+        ValueError: A value is impossible, or does not go with another one.
     """
 
     input: Literal["float32", "uint8"] = "float32"
@@ -68,6 +71,8 @@ class GraphOptions:
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+        if self.ort_level != "portable" and self.format != "ort":
+            raise ValueError(f"ort_level={self.ort_level!r} goes with format='ort'")
         if self.batch is not None and self.batch < 1:
             raise ValueError(f"batch must be at least 1, got {self.batch}")
         if self.calibration_images < 1:

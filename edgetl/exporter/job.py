@@ -35,6 +35,9 @@ class ExportOptions:
         cache: Whether features are cached.
         extract: Batch size, workers, progress, and whether an unreadable sample is an error.
         verify_seconds: Timed seconds of each contestant of the speed gate.
+
+    Raises:
+        ValueError: The seed, or the rounds of the search, are negative.
     """
 
     graph: GraphOptions = field(default_factory=GraphOptions)
@@ -47,6 +50,11 @@ class ExportOptions:
     cache: bool = True
     extract: ExtractOptions = field(default_factory=ExtractOptions)
     verify_seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("seed", self.seed), ("search.rounds", self.graph.search.rounds)):
+            if value < 0:
+                raise ValueError(f"{name} must be 0 or more, got {value}")
 
 
 @dataclass(frozen=True)
@@ -75,17 +83,28 @@ class Job:
             return OnnxRuntime()
         return dataclasses.replace(self.target, precision=None)
 
+    def runs_on(self) -> OnnxRuntime | TensorRT:
+        """What the head's features come from, as evidence names it."""
+        return OnnxRuntime() if self.options.ahead_of_time else self.target
+
+    def graph_fingerprint(self, artefact: Artefact) -> str:
+        """The identity of the graph's computation as it ships, with its file format and batch.
+
+        The extraction and the new bundle's manifest have the same one, so that features which the
+        export has cached are found again by whoever runs the bundle, and no other ones are.
+        """
+        options = self.options.graph
+        level = options.ort_level if options.format == "ort" else ""
+        name = f"{artefact.fingerprint} {options.format} {level} {options.batch}"
+        return hashlib.sha256(name.encode()).hexdigest()
+
     def extraction_engine(self, artefact: Artefact) -> Engine:
         """The engine that the head's features come from: the one that ships, if it is here."""
-        target = self.serving_target()
-        options = self.options.graph
-        graph = finish(artefact, self.source.labels, options)
-        name = f"{artefact.fingerprint} {options.format} {options.ort_level} {options.batch}"
         return open_engine(
-            target,
-            graph,
+            self.serving_target(),
+            finish(artefact, self.source.labels, self.options.graph),
             dim=artefact.dim,
-            graph_fingerprint=hashlib.sha256(name.encode()).hexdigest(),
+            graph_fingerprint=self.graph_fingerprint(artefact),
             # As written, where ONNX Runtime stands in for TensorRT.
             optimise=not isinstance(self.target, TensorRT),
         )

@@ -22,6 +22,7 @@ from edgetl.exporter.artefact import Artefact, file_name, finish, operators_of
 from edgetl.exporter.fuse import fuse_head
 from edgetl.exporter.job import ExportOptions, Job
 from edgetl.exporter.processor import describe_machine
+from edgetl.exporter.samples import spread
 from edgetl.exporter.verify import LEAST_SAMPLES
 from edgetl.heads import Head, load_head, select_head
 from edgetl.targets import TensorRT
@@ -60,7 +61,7 @@ def draft_of(job: Job, artefact: Artefact, head: Head, evidence: Evidence, folde
         job.source.manifest,
         preprocess=artefact.preprocess,
         graph=name,
-        graph_fingerprint=artefact.fingerprint,
+        graph_fingerprint=job.graph_fingerprint(artefact),
         evidence=evidence,
         files={},
     )
@@ -68,17 +69,31 @@ def draft_of(job: Job, artefact: Artefact, head: Head, evidence: Evidence, folde
 
 
 def checks_of(job: Job, artefact: Artefact, engine: Engine) -> Checks:
-    """What a device can check the export against, without the bundle it came from."""
+    """What a device can check the export against, without the bundle it came from.
+
+    First come the samples that features are compared on, of every class alike: of the test part,
+    and where that is too small of the training part.
+    """
     known = job.source.checks
-    parts, features = job.parts, job.parts.test.features
+    test, train = job.parts.test, job.parts.train
+    order = spread(test.targets, len(test.names), seed=job.options.seed)
+    features = test.features[order]
+    digests = [test.digests[i] for i in order.tolist()]
+    if len(digests) < LEAST_SAMPLES:
+        tested = set(digests)
+        mixed = spread(train.targets, len(train.names), seed=job.options.seed)
+        more = [i for i in mixed.tolist() if train.digests[i] not in tested]
+        more = more[: LEAST_SAMPLES - len(digests)]
+        features = np.concatenate([features, train.features[more]])
+        digests += [train.digests[i] for i in more]
     classes = job.source.head.predict_proba(features).argmax(axis=1)
     preprocess = artefact.preprocess
     return Checks(
         probe_features=engine(probe_batch(preprocess.shape, dtype=preprocess.dtype)),
-        train_digests=np.sort(short_digests(parts.train.digests))
+        train_digests=np.sort(short_digests(train.digests))
         if known is None or job.options.refit
         else known.train_digests,
-        reference_digests=short_digests(parts.test.digests),
+        reference_digests=short_digests(digests),
         reference_classes=classes.astype(np.int64),
         reference_features=features[:LEAST_SAMPLES].astype(np.float16),
     )
@@ -129,7 +144,11 @@ def compiled(draft: Bundle, target: TensorRT, options: ExportOptions) -> Bundle:
     from edgetl.exporter.compile_trt import build_engine
 
     built = build_engine(
-        draft.graph_path, target, cache_dir=cache_dir(), progress=options.extract.progress
+        draft.graph_path,
+        target,
+        cache_dir=cache_dir(),
+        progress=options.extract.progress,
+        ahead_of_time=options.ahead_of_time,
     )
     name = Path(draft.manifest.graph).with_suffix(".engine").name
     record = draft.manifest.export
@@ -165,6 +184,7 @@ def keep(
     manifest = dataclasses.replace(saved.manifest, export=record, evidence=evidence)
     final = dataclasses.replace(saved, manifest=manifest)
     if output is None:
-        digest = saved.manifest.files[saved.manifest.graph].sha256
+        # The manifest has the hashes of all files, so that no two bundles share a name.
+        digest = hashlib.sha256(manifest.to_bytes()).hexdigest()
         output = cache_dir() / "exports" / f"{digest[:32]}.edgetl"
     return final.save(output)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from edgetl._parts import Part, extract_parts, usable
 from edgetl._records import Clock, run_record
 from edgetl.bundle import Bundle
 from edgetl.bundle.evidence import RunRecord
+from edgetl.data import find_duplicates
 from edgetl.engines import Engine, cosines, open_engine
 from edgetl.errors import DataError
 from edgetl.exporter.artefact import (
@@ -26,7 +27,7 @@ from edgetl.exporter.artefact import (
 )
 from edgetl.exporter.artefact_trt import build_for_tensorrt
 from edgetl.exporter.job import ExportOptions, Job, Parts
-from edgetl.exporter.samples import check_unchanged, find_samples, spread
+from edgetl.exporter.samples import REPLACED, Samples, check_unchanged, find_samples, spread
 from edgetl.exporter.search import Judge, Verdict
 from edgetl.heads import select_head
 from edgetl.runtime import bundle_engine
@@ -40,55 +41,98 @@ _COMPARED = 32
 def reference_parts(source: Bundle, calibration: Any, test: Any, options: ExportOptions) -> Parts:
     """The samples, and the original's features of them.
 
+    Of test photos that were named, those that a head was or will be fitted to are left out; the
+    test part that the bundle recorded is kept as it was when the bundle was measured.
+
     Raises:
-        DataError: They can't be had, or have changed since the bundle was made.
+        DataError: They can't be had, or have changed since the bundle was made; or nothing is left
+            to measure on, or of a class to fit the head to.
     """
     samples = find_samples(source, calibration=calibration, test=test)
-    engine = bundle_engine(source, OnnxRuntime(), purpose="extract")
+    try:
+        train, measured, calibrated = _original(source, samples, options)
+        if samples.recorded:
+            check_unchanged(source, train.digests)
+    except DataError:
+        if not samples.recorded or calibration is None:
+            raise
+        # The recorded test part is then none any more: another split may have been made of it.
+        samples = dataclasses.replace(
+            samples,
+            train=samples.calibration,
+            recorded=False,
+            test_recorded=False,
+            notes=(*samples.notes, REPLACED),
+        )
+        train, measured, calibrated = _original(source, samples, options)
+    notes = list(samples.notes)
+    if not samples.test_recorded:
+        measured = _not_trained_on(source, measured, train if samples.recorded else None, notes)
+    if calibration is not None:
+        calibrated = _not_tested(calibrated, measured, notes)
+        train = calibrated if samples.train is samples.calibration else train
+    _check_classes(train, options)
+    return Parts(train, measured, calibrated, tuple(notes))
+
+
+def _not_trained_on(source: Bundle, test: Part, train: Part | None, notes: list[str]) -> Part:
+    """The test samples that the original head was not fitted to, nor the new one will be.
+
+    Raises:
+        DataError: There is none.
+    """
+    known = set() if train is None else set(train.digests)
+    fitted = np.array([digest in known for digest in test.digests])
+    if source.checks is not None:
+        fitted |= source.checks.trained_on(test.digests)
+    if fitted.all():
+        raise DataError(
+            f"all {len(fitted)} test photos were trained on, so they show nothing; name others: "
+            "--test FOLDER"
+        )
+    if not fitted.any():
+        return test
+    notes.append(
+        f"{fitted.sum()} of the {len(fitted)} test photos were trained on, and were not used"
+    )
+    return _chosen(test, ~fitted)
+
+
+def _not_tested(calibration: Part, test: Part, notes: list[str]) -> Part:
+    """The calibration samples that are not measured on.
+
+    Raises:
+        DataError: There is none.
+    """
+    measured = set(test.digests)
+    tested = np.array([digest in measured for digest in calibration.digests])
+    if tested.all():
+        raise DataError("all calibration photos are in the test part; name others")
+    if not tested.any():
+        return calibration
+    notes.append(f"{tested.sum()} calibration photos are in the test part too, and were not used")
+    return _chosen(calibration, ~tested)
+
+
+def _original(source: Bundle, samples: Samples, options: ExportOptions) -> list[Part]:
+    """Training, test and calibration part with the original bundle's features."""
     datasets = [samples.train, samples.test, samples.calibration]
     extraction = extract_parts(
         datasets,
-        engine,
+        bundle_engine(source, OnnxRuntime(), purpose="extract"),
         source.preprocess,
         options=options.extract,
         storage=source.manifest.provenance.get("storage", "float16"),
         cache=options.cache,
         about=f"{source.manifest.backbone}, OnnxRuntime()",
     )
-    train, measured, calibrated = usable(extraction, datasets)
-    notes = list(samples.notes)
-    if samples.recorded:
-        try:
-            check_unchanged(source, train.digests)
-        except DataError:
-            if calibration is None:
-                raise
-            train = calibrated
-            notes.append(
-                "the recorded training part has changed; the head is refitted on the "
-                "calibration photos"
-            )
-    tested = set(measured.digests)
-    if calibration is not None:
-        kept = _without(calibrated, tested)
-        if len(kept.names) < len(calibrated.names):
-            notes.append(
-                f"{len(calibrated.names) - len(kept.names)} calibration photos are in the test "
-                "part too, and were not used"
-            )
-        train = kept if train is calibrated else train
-        calibrated = kept
-    return Parts(train, measured, calibrated, tuple(notes))
+    return usable(extraction, datasets)
 
 
-def _without(part: Part, unwanted: set[bytes]) -> Part:
-    """The samples of a part whose content is not among `unwanted`."""
-    rows = np.array(
-        [i for i, digest in enumerate(part.digests) if digest not in unwanted], np.int64
-    )
+def _chosen(part: Part, wanted: NDArray[np.bool_]) -> Part:
+    """Some of the samples of a part."""
+    rows = np.flatnonzero(wanted)
     samples = part.samples.subset(rows)
-    if not len(samples):
-        raise DataError("all calibration photos are in the test part; name others")
     return Part(
         samples,
         samples.names,
@@ -97,6 +141,22 @@ def _without(part: Part, unwanted: set[bytes]) -> Part:
         part.features[rows],
         tuple(part.digests[i] for i in rows.tolist()),
     )
+
+
+def _check_classes(train: Part, options: ExportOptions) -> None:
+    """Require a training sample of every class, so that the new head's columns are the labels.
+
+    Raises:
+        DataError: A class has none.
+    """
+    missing = [
+        label for label, count in zip(train.samples.labels, train.counts, strict=True) if not count
+    ]
+    if missing and options.refit:
+        raise DataError(
+            f"class {missing[0]!r} has no training photo, and the head is fitted again; name "
+            "photos of all classes with --calibration FOLDER, or keep the head with --no-refit"
+        )
 
 
 def build(job: Job) -> Artefact:
@@ -133,7 +193,11 @@ def _say(text: str) -> None:
 
 
 def judge_of(job: Job, twin: Artefact) -> Judge:
-    """Accuracy by cross-validation on the training part; the test part has no say in a choice."""
+    """Accuracy by cross-validation on the training part; the test part has no say in a choice.
+
+    A candidate that gives some samples no usable features is refused like one whose features are
+    too far from float32's. One sample may always be lost: less than that can't be told apart.
+    """
     train, limits = job.parts.train, job.limits
     rows = np.sort(spread(train.targets, _JUDGED, seed=job.options.seed))
     some = train.samples.subset(rows)
@@ -146,40 +210,59 @@ def judge_of(job: Job, twin: Artefact) -> Judge:
             [some],
             engine,
             twin.preprocess,
-            options=dataclasses.replace(job.options.extract, progress=False),
+            options=dataclasses.replace(job.options.extract, progress=False, strict=False),
             storage="float32",
             cache=False,
             about="",
         )
-        (found,) = usable(extraction, [some])
-        alike = cosines(found.features, train.features[rows])
-        least, mean = float(alike.min()), float(alike.mean())
-        if least < limits.least_cosine or mean < limits.mean_cosine:
-            return Verdict(
-                accepted=False,
-                accuracy=None,
-                reason=f"cosine {mean:.4f} on average and {least:.4f} at least, needed are "
-                f"{limits.mean_cosine:g} and {limits.least_cosine:g}",
+        found = extraction.features
+        if extraction.skipped:
+            reasons = sorted({skip.reason for skip in extraction.skipped})
+            return _refused(
+                f"no usable features of {len(extraction.skipped)} of {len(some)} samples: "
+                f"{'; '.join(reasons[:3])}"
             )
-        after = _held_out(found.features, found.targets, kind, job.options.seed)
+        alike = cosines(found, train.features[rows])
+        least, mean = float(alike.min()), float(alike.mean())
+        if not (least >= limits.least_cosine and mean >= limits.mean_cosine):
+            return _refused(
+                f"cosine {mean:.4f} on average and {least:.4f} at least, needed are "
+                f"{limits.mean_cosine:g} and {limits.least_cosine:g}"
+            )
+        after = _held_out(found, train.targets[rows], kind, job.options.seed)
         if before is None or after is None:
             return Verdict(accepted=True, accuracy=None, reason="features as needed")
-        drop = 100 * (before - after)
+        lost, allowed = before.right - after.right, limits.max_drop / 100 * before.samples
         return Verdict(
-            accepted=drop <= limits.max_drop + 1e-9,
-            accuracy=after,
-            reason=f"cross-validated on the training part {100 * after:.2f} % after "
-            f"{100 * before:.2f} %",
+            accepted=lost <= max(1.0, allowed) + 1e-9,
+            accuracy=after.right / after.samples,
+            reason=f"cross-validated on the training part {100 * after.right / after.samples:.2f} "
+            f"% after {100 * before.right / before.samples:.2f} %",
         )
 
     return judge
 
 
+def _refused(reason: str) -> Verdict:
+    return Verdict(accepted=False, accuracy=None, reason=reason)
+
+
+class _HeldOut(NamedTuple):
+    """How many samples a head got right while they were held out, of how many."""
+
+    right: int
+    samples: int
+
+
 def _held_out(
     features: NDArray[np.float32], targets: NDArray[np.int64], kind: str, seed: int
-) -> float | None:
-    """Cross-validated accuracy of a head of some kind; None if nothing can be held out."""
-    return select_head(features, targets, head=kind, seed=seed).candidates[0].accuracy
+) -> _HeldOut | None:
+    """A head of some kind, cross-validated; None if nothing can be held out."""
+    selection = select_head(features, targets, head=kind, seed=seed)
+    accuracy = selection.candidates[0].accuracy
+    if accuracy is None:
+        return None
+    return _HeldOut(round(accuracy * selection.n_held_out), selection.n_held_out)
 
 
 def extracted(
@@ -187,6 +270,7 @@ def extracted(
 ) -> tuple[Part, Part, RunRecord]:
     """Features of the training and the test part through the graph that ships."""
     datasets = [job.parts.train.samples, job.parts.test.samples]
+    ran = job.runs_on()
     extraction = extract_parts(
         datasets,
         engine,
@@ -194,10 +278,19 @@ def extracted(
         options=job.options.extract,
         storage=job.source.manifest.provenance.get("storage", "float16"),
         cache=job.options.cache,
-        about=f"{job.source.manifest.backbone}, {artefact.precision}, {job.target}",
+        about=f"{job.source.manifest.backbone}, {artefact.precision}, {ran}",
     )
     fitted, measured = usable(extraction, datasets)
     run = run_record(
-        job.source.manifest.backbone, job.target, extraction, seed=job.options.seed, clock=clock
+        job.source.manifest.backbone, ran, extraction, seed=job.options.seed, clock=clock
     )
-    return fitted, measured, dataclasses.replace(run, notes=job.parts.notes)
+    notes = job.parts.notes
+    if job.options.ahead_of_time:
+        notes += (
+            "compiled ahead of time: the features come from ONNX Runtime, which ran the graph as "
+            "it is written; measure it on the device with edgetl evaluate",
+        )
+    duplicates = find_duplicates(
+        fitted.digests, measured.digests, train_names=fitted.names, test_names=measured.names
+    )
+    return fitted, measured, dataclasses.replace(run, notes=notes, duplicates=duplicates)

@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 
 from edgetl.bundle import Bundle
 from edgetl.data import Dataset, load_dataset
-from edgetl.errors import DataError
+from edgetl.errors import DataError, EdgetlError
+
+REPLACED = (
+    "the head is refitted on the calibration photos: the recorded data is gone or has changed"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,7 @@ class Samples:
         calibration: What ranges are taken from; `train` itself if nothing else was given.
         test: What accuracy is measured on.
         recorded: Whether `train` is the part that the bundle recorded, which must be unchanged.
+        test_recorded: Whether `test` is the part that the bundle recorded.
         notes: What a reader of the evidence should know.
     """
 
@@ -36,6 +41,7 @@ class Samples:
     calibration: Dataset
     test: Dataset
     recorded: bool
+    test_recorded: bool
     notes: tuple[str, ...] = ()
 
 
@@ -52,7 +58,7 @@ def find_samples(bundle: Bundle, *, calibration: Any = None, test: Any = None) -
     Raises:
         DataError: What was recorded is not there any more and nothing was given instead.
     """
-    recorded = _recorded(bundle)
+    recorded = _recorded(bundle, needed=calibration is None or test is None)
     labels = bundle.labels
     notes: list[str] = []
     given = None
@@ -66,12 +72,13 @@ def find_samples(bundle: Bundle, *, calibration: Any = None, test: Any = None) -
     train = given if recorded is None else recorded[0]
     assert train is not None  # one of the two was found
     if recorded is None:
-        notes.append("the head is refitted on the calibration photos: the recorded data is gone")
+        notes.append(REPLACED)
+    known = recorded is not None and test is None
     if test is not None:
         loaded = load_dataset(test, labels=labels)
         measured = loaded.part("test")
-        if recorded is not None and loaded.parts is None and _is_recorded(bundle, test):
-            measured = recorded[1]
+        if recorded is not None and _is_recorded(bundle, test):
+            measured, known = recorded[1], True
     elif recorded is not None:
         measured = recorded[1]
     else:
@@ -81,6 +88,7 @@ def find_samples(bundle: Bundle, *, calibration: Any = None, test: Any = None) -
         calibration=train if given is None else given,
         test=measured,
         recorded=recorded is not None,
+        test_recorded=known,
         notes=tuple(notes),
     )
 
@@ -124,16 +132,33 @@ def spread(targets: NDArray[np.int64], count: int, *, seed: int) -> NDArray[np.i
     return np.asarray(order[np.argsort(turn, kind="stable")[:count]])
 
 
-def _recorded(bundle: Bundle) -> tuple[Dataset, Dataset] | None:
-    """Training and test part of the data that the bundle was made from, if it is still there."""
+def _recorded(bundle: Bundle, *, needed: bool) -> tuple[Dataset, Dataset] | None:
+    """Training and test part of the data that the bundle was made from, if it is still there.
+
+    Args:
+        bundle: Says where it was.
+        needed: Whether nothing else will do. If not, data that is there and can't be listed any
+            more counts as gone.
+
+    Raises:
+        DataError: It is there and can't be listed any more.
+    """
     provenance = bundle.manifest.provenance
     place = provenance.get("data")
-    if not isinstance(place, str) or not Path(place).exists():
-        return None
-    dataset = load_dataset(place, labels=bundle.labels)
-    return dataset.split(
-        test_fraction=provenance.get("test_fraction", 0.2), seed=provenance.get("seed", 0)
-    )
+    try:
+        if not isinstance(place, str) or not Path(place).exists():
+            return None
+        dataset = load_dataset(place, labels=bundle.labels)
+        return dataset.split(
+            test_fraction=provenance.get("test_fraction", 0.2), seed=provenance.get("seed", 0)
+        )
+    except (EdgetlError, OSError, ValueError) as error:
+        if not needed:
+            return None
+        raise DataError(
+            f"the data that the bundle was made from, at {place:.200}, has changed: {error}; name "
+            "photos with --calibration FOLDER and --test FOLDER"
+        ) from error
 
 
 def _is_recorded(bundle: Bundle, data: Any) -> bool:
@@ -145,4 +170,4 @@ def _where(bundle: Bundle) -> str:
     place = bundle.manifest.provenance.get("data")
     if place is None:
         return "the bundle was made from data in memory, and does not say where it is"
-    return f"the data that the bundle was made from is not at {place} any more"
+    return f"the data that the bundle was made from is not at {place!s:.200} any more"
