@@ -7,27 +7,22 @@ written in its own file under `edgetl.exporter`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgetl._records import Clock
-from edgetl.bundle import (
-    MANIFEST,
-    Bundle,
-    ExportRecord,
-    GateRecord,
-    Limits,
-    check_destination,
-)
-from edgetl.data import load_dataset
-from edgetl.errors import MissingDependencyError
+from edgetl.bundle import Bundle, ExportRecord, GateRecord, Limits, check_destination
+from edgetl.bundle.source import check_source, find_source
+from edgetl.data import Dataset, load_dataset
+from edgetl.decode import Source
+from edgetl.errors import DataError, MissingDependencyError
 from edgetl.evaluate import evaluate_head, knn_predictions
 from edgetl.exporter import gates
-from edgetl.exporter.job import ExportOptions, Job
+from edgetl.exporter.job import ExportOptions, Job, Parts
 from edgetl.exporter.job_draft import checks_of, compiled, draft_of, keep, record_of, refitted
 from edgetl.exporter.job_parts import build, extracted, reference_parts
+from edgetl.exporter.samples import spread
 from edgetl.exporter.verify import (
     LEAST_SAMPLES,
     VerifyOptions,
@@ -82,10 +77,12 @@ def export(
     options, target, clock = options or ExportOptions(), target or OnnxRuntime(), Clock()
     source = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     _check_request(source, target, options)
+    limits = _limits(target, options, max_drop)
     if output is not None:
-        check_destination(Path(output))  # now, not after minutes of work
+        _check_output(source, Path(output))
     parts = reference_parts(source, calibration, test, options)
-    job = Job(source, target, _limits(target, options, max_drop), parts, options)
+    _check_enough(parts)
+    job = Job(source, target, limits, parts, options)
 
     artefact = build(job)
     engine = job.extraction_engine(artefact)
@@ -139,6 +136,37 @@ def _check_request(source: Bundle, target: OnnxRuntime | TensorRT, options: Expo
         raise ValueError("ahead_of_time is for TensorRT; ONNX Runtime compiles nothing")
 
 
+def _check_output(source: Bundle, output: Path) -> None:
+    """Refuse a place that the new bundle must not be written to: now, not after minutes of work.
+
+    Raises:
+        ValueError: It is where the bundle is that is exported.
+        FileExistsError: It holds something that is not a bundle.
+    """
+    place = None if source.path is None else source.path.resolve()
+    if place in (output.resolve(), *output.resolve().parents):
+        raise ValueError(
+            f"{output} is where the bundle is that is exported, and what the new one is compared "
+            "with; name another place (-o BUNDLE)"
+        )
+    check_destination(output)
+
+
+def _check_enough(parts: Parts) -> None:
+    """Refuse samples on which too little can be shown.
+
+    Raises:
+        DataError: Features can't be compared on as many as needed, training samples included.
+    """
+    there = len({*parts.test.digests, *parts.train.digests})
+    if there < LEAST_SAMPLES:
+        raise DataError(
+            f"the test and the training part have {there} different samples together, features "
+            f"have to be compared on {LEAST_SAMPLES}; name more photos: --test FOLDER, or "
+            "--calibration FOLDER"
+        )
+
+
 def _check_tensorrt(target: TensorRT, options: ExportOptions) -> None:
     """Require TensorRT, and a GPU unless the device is said to be another one.
 
@@ -155,7 +183,7 @@ def _check_tensorrt(target: TensorRT, options: ExportOptions) -> None:
             f"a graph of the fixed batch {batch} (--batch) can't take batches of 1 to "
             f"{target.max_batch} (--max-batch); give only one of them"
         )
-    find_backend()
+    find_backend(ahead_of_time=options.ahead_of_time)
     if options.ahead_of_time and target.precision == "bf16":
         raise MissingDependencyError(
             "bf16 can't be verified ahead of time: without the GPU the graph runs in ONNX Runtime, "
@@ -188,18 +216,22 @@ def _passed(job: Job, saved: Bundle) -> tuple[GateRecord, ...]:
         ParityError: It failed one; AccuracyError and BudgetError likewise.
     """
     parts = job.parts
-    more = max(0, LEAST_SAMPLES - len(parts.test.names))
     found = run_gates(
         saved,
         parts.test.samples,
-        # Only where the test part is too small to compare features on.
-        extra=parts.train.samples.sources[:more],
+        extra=_spread_sources(parts.train.samples, job.options.seed),
         reference=job.source,
         target=job.serving_target(),
         options=VerifyOptions(limits=job.limits, seconds=job.options.verify_seconds),
     )
     gates.refuse(found, what=f"the export to {job.target}")
     return found
+
+
+def _spread_sources(samples: Dataset, seed: int) -> list[Source]:
+    """All samples, of every class alike."""
+    order = spread(samples.targets, len(samples), seed=seed)
+    return [samples.sources[i] for i in order.tolist()]
 
 
 def verify(
@@ -227,9 +259,35 @@ def verify(
     Raises:
         ParityError: A gate failed; AccuracyError and BudgetError likewise. The message has the
             table of all gates.
-        ValueError: The bundle was not exported; or speed can't be judged, as there is neither a
-            reference nor a budget.
-        DataError: The samples can't be read, or are not those that the export recorded.
+        ValueError: The bundle was not exported; `reference` is not what it was exported from; or
+            speed can't be judged, as there is neither a reference nor a budget.
+        DataError: The samples can't be read, are not those that the export recorded, or are fewer
+            than features have to be compared on.
+    """
+    found = measured_gates(bundle, data, reference=reference, target=target, options=options)
+    gates.refuse(found, what="the bundle")
+    return found
+
+
+def measured_gates(
+    bundle: Bundle | str | Path,
+    data: Any,
+    *,
+    reference: Bundle | str | Path | None = None,
+    target: ServingTarget | None = None,
+    options: VerifyOptions | None = None,
+) -> tuple[GateRecord, ...]:
+    """What `verify` measures, without refusing what failed.
+
+    Args:
+        bundle: As for `verify`, and so are the others.
+        data: Samples; those of a training part only count where features are compared.
+        reference: The original.
+        target: The engine.
+        options: Limits and times.
+
+    Raises:
+        ValueError: As for `verify`, and so is DataError.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     record = opened.manifest.export
@@ -244,21 +302,26 @@ def verify(
             "there is no float32 bundle here to be as fast as; name it with --reference BUNDLE, or "
             "give a budget with --budget-ms"
         )
-    dataset = load_dataset(data, labels=opened.labels).part("test")
-    found = run_gates(opened, dataset, reference=original, target=target, options=options)
-    gates.refuse(found, what="the bundle")
-    return found
+    dataset = load_dataset(data, labels=opened.labels)
+    fitted = dataset.subset([i for i, part in enumerate(dataset.parts or ()) if part == "train"])
+    return run_gates(
+        opened,
+        dataset.part("test"),
+        extra=_spread_sources(fitted, 0),
+        reference=original,
+        target=target,
+        options=options,
+    )
 
 
 def _original(record: ExportRecord, reference: Bundle | str | Path | None) -> Bundle | None:
-    """The bundle that another one was exported from, if it is here and still the same."""
-    if isinstance(reference, Bundle):
-        return reference
-    if reference is not None:
-        return Bundle.load(reference)
-    if not record.source or not (Path(record.source) / MANIFEST).is_file():
-        return None
-    content = (Path(record.source) / MANIFEST).read_bytes()
-    if hashlib.sha256(content).hexdigest() != record.source_digest:
-        return None
-    return Bundle.load(record.source)
+    """The bundle that another one was exported from, if it is here and still the same.
+
+    Raises:
+        ValueError: `reference` is another one.
+    """
+    if reference is None:
+        return find_source(record)[0]
+    given = reference if isinstance(reference, Bundle) else Bundle.load(reference)
+    check_source(record, given)
+    return given

@@ -54,6 +54,7 @@ WORKSTATION = {
         "_records",
         "bundle",
         "data",
+        "decode",
         "engines",
         "errors",
         "evaluate",

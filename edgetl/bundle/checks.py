@@ -35,8 +35,9 @@ class Checks:
     Args:
         probe_features: (1, dim) float32: what the reference engine makes of `probe_batch`.
         train_digests: (n,) uint64, sorted: the first 8 bytes of each training sample's digest.
-        reference_digests: (m,) uint64: of test samples, in an exported bundle; with the next two,
-            the export can be checked on a machine that lacks the bundle it was exported from.
+        reference_digests: (m,) uint64: of test samples, in an exported bundle, and of training
+            samples where those are few; with the next two, the export can be checked on a machine
+            that lacks the bundle it was exported from.
         reference_classes: (m,) int64: the classes that the original bundle gave them.
         reference_features: (k, dim) float16, k <= m: the original features of the first k of them.
     """

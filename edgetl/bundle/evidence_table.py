@@ -212,9 +212,14 @@ def _width(text: str) -> int:
     )
 
 
+def printable(text: str) -> str:
+    """A text without what could steer the terminal or break a line: ``?`` stands in its place."""
+    return "".join(c if c.isprintable() or c in "\u200c\u200d" else "?" for c in text)
+
+
 def _clean(text: str, *, limit: int = _LABEL_WIDTH * 3) -> str:
     """Text that can't steer the terminal, shortened in its middle if it is long."""
-    text = "".join(c if c.isprintable() or c in "\u200c\u200d" else "?" for c in text)
+    text = printable(text)
     if len(text) > limit:
         text = f"{text[: limit // 2]}...{text[len(text) - limit // 2 + 3 :]}"
     return text

@@ -5,6 +5,7 @@ It knows how this is kept and read back, on a device too; it measures nothing.
 
 from __future__ import annotations
 
+import math
 import typing
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -39,17 +40,18 @@ class Limits:
     """What an exported graph has to keep to, here and on any machine that verifies it.
 
     Args:
-        least_cosine: Smallest cosine of a sample's features to the reference's.
-        mean_cosine: Smallest mean cosine.
-        agreement: Smallest share of samples with the reference's class.
+        least_cosine: Smallest cosine of a sample's features to the reference's, -1 to 1.
+        mean_cosine: Smallest mean cosine, -1 to 1.
+        agreement: Smallest share of samples with the reference's class, 0 to 1.
         max_drop: Largest loss of accuracy in percentage points.
         budget_ms: Largest median latency of a sample in milliseconds; None means not slower than
             float32.
-        budget_mb: Largest size of the graph in MB; None means not larger than float32.
+        budget_mb: Largest size of the bundle in MB, all its files together; None means that the
+            graph is not larger than in float32.
         slower: Whether slower than float32 is allowed.
 
     Raises:
-        ValueError: A limit is one that nothing could keep to.
+        ValueError: A limit is no number, or one that nothing or everything could keep to.
     """
 
     least_cosine: float
@@ -61,14 +63,20 @@ class Limits:
     slower: bool = False
 
     def __post_init__(self) -> None:
-        if max(self.least_cosine, self.mean_cosine, self.agreement) > 1:
+        for name, value, low in (
+            ("least_cosine", self.least_cosine, -1),
+            ("mean_cosine", self.mean_cosine, -1),
+            ("agreement", self.agreement, 0),
+        ):
+            if not low <= value <= 1:  # nor is NaN
+                raise ValueError(f"{name} must be from {low} to 1, got {value:g}")
+        if not math.isfinite(self.max_drop):
             raise ValueError(
-                f"cosines and agreement are 1 at most, asked were {self.least_cosine:g}, "
-                f"{self.mean_cosine:g} and {self.agreement:g}"
+                f"max_drop must be a finite number of percentage points, got {self.max_drop:g}"
             )
         for name, budget in (("budget_ms", self.budget_ms), ("budget_mb", self.budget_mb)):
-            if budget is not None and not budget > 0:
-                raise ValueError(f"{name} must be above 0, got {budget:g}")
+            if budget is not None and not (budget > 0 and math.isfinite(budget)):
+                raise ValueError(f"{name} must be a finite number above 0, got {budget:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

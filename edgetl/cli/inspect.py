@@ -17,6 +17,7 @@ def add_parser(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the manifest."""
     from edgetl.bundle import Bundle
+    from edgetl.bundle.evidence_table import printable
 
     bundle = Bundle.load(arguments.bundle)
     manifest = bundle.manifest
@@ -32,9 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
         f"{preprocess.interpolation}, {preprocess.layout}, {preprocess.decode} decoding",
         "size": f"{bundle.size / 1e6:.1f} MB",
     }
-    rows |= {name: f"{record.size:,} bytes" for name, record in manifest.files.items()}
+    rows |= {printable(name): f"{record.size:,} bytes" for name, record in manifest.files.items()}
     width = max(map(len, rows))
-    print("\n".join(f"{name:<{width}}  {value}" for name, value in rows.items()))
+    print("\n".join(f"{name:<{width}}  {printable(value)}" for name, value in rows.items()))
     if manifest.export is not None:
         from edgetl.exporter.gates import table
 

@@ -38,9 +38,9 @@ def add_parser(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Verify, and print the gates; a failed one is an error with its own exit code."""
     target = serving_target_of(arguments)
-    from edgetl._export import verify
+    from edgetl._export import measured_gates
     from edgetl.bundle import Bundle
-    from edgetl.exporter.gates import table
+    from edgetl.exporter.gates import refuse, table
     from edgetl.exporter.verify import VerifyOptions, narrowed
 
     bundle = Bundle.load(arguments.bundle)
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             budget_mb=arguments.budget_mb,
             max_drop=arguments.max_drop,
         )
-    found = verify(
+    found = measured_gates(
         bundle,
         arguments.data,
         reference=arguments.reference,
@@ -63,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         rows = [vars(gate) for gate in found]
         print(json.dumps({"bundle": arguments.bundle, "gates": rows}, indent=2))
-    else:
+    refuse(found, what="the bundle")  # JSON has to be there all the same
+    if not arguments.json:
         print(table(found))
     return 0

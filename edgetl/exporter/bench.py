@@ -7,7 +7,6 @@ what; how things are measured is in `bench_measure` and `bench_process`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import platform
 import sys
@@ -17,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edgetl
-from edgetl.bundle import MANIFEST, Bundle
+from edgetl.bundle import Bundle
+from edgetl.bundle.source import find_source
 from edgetl.engines import available_cores
-from edgetl.errors import CorruptError
 from edgetl.exporter.bench_measure import (
     Contender,
     measure_cold_start,
@@ -176,37 +175,15 @@ def _against(
 ) -> tuple[Bundle | None, list[str]]:
     """The bundle to compare with, or a note that says why there is none."""
     if against is None:
-        return _source(bundle)
+        source, reason = find_source(bundle.manifest.export)
+        if source is None:
+            return None, [f"no fp32 bundle to compare with: {reason}; {_NAME_ONE}"]
+        return source, []
     other = against if isinstance(against, Bundle) else Bundle.load(against)
     folders = [found.path.resolve() for found in (bundle, other) if found.path is not None]
     if other is bundle or len(folders) > len(set(folders)):
         raise ValueError(f"{bundle.path or 'a bundle'} can't be compared with itself; {_NAME_ONE}")
     return other, []
-
-
-def _source(bundle: Bundle) -> tuple[Bundle | None, list[str]]:
-    """The bundle that this one says it was exported from, if it is still that one."""
-    record = bundle.manifest.export
-    if record is None or not record.source:
-        return None, [
-            "no fp32 bundle to compare with: this one does not say that it was exported from "
-            f"another; {_NAME_ONE}"
-        ]
-    try:
-        source = Bundle.load(record.source)
-    except (OSError, CorruptError) as error:
-        reason = f"is not at hand ({error})"
-    else:
-        # The file's hash; of one of an older format, also that of how it would be written today.
-        contents = (Path(record.source) / MANIFEST).read_bytes(), source.manifest.to_bytes()
-        known = {hashlib.sha256(content).hexdigest() for content in contents}
-        if record.source_digest in {"", *known}:
-            return source, []
-        reason = "is another one by now"
-    return None, [
-        f"no fp32 bundle to compare with: the one that this was exported from, {record.source}, "
-        f"{reason}; {_NAME_ONE}"
-    ]
 
 
 def _contender(side: Side, bundle: Bundle, target: ServingTarget, scratch: Path) -> Contender:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from edgetl.bundle.evidence_table import printable
+
 if TYPE_CHECKING:
     from edgetl.exporter.bench_report import BenchReport, Side
     from edgetl.exporter.timing import Ratio
@@ -29,7 +31,7 @@ def render(report: BenchReport) -> str:
         _latency(report, names),
         _throughput(report, names),
         _cold_start(report, names),
-        [f"note: {_clean(note)}" for note in report.notes],
+        [f"note: {printable(note)}" for note in report.notes],
     )
     return "\n\n".join("\n".join(lines) for lines in sections if lines)
 
@@ -47,8 +49,8 @@ def _heading(report: BenchReport, names: dict[Side, str]) -> list[str]:
     rows = [
         [
             names[subject.side],
-            _clean(subject.path),
-            _clean(subject.backbone),
+            printable(subject.path),
+            printable(subject.backbone),
             f"{subject.graph} {_megabytes(subject.graph_bytes)}",
             f"bundle {_megabytes(subject.bundle_bytes)}",
         ]
@@ -151,11 +153,6 @@ def _short(value: Ratio | None) -> str:
 
 def _megabytes(size: int | None) -> str:
     return _NONE if size is None else f"{size / 1e6:.1f} MB"
-
-
-def _clean(text: str) -> str:
-    """Without what could move the cursor or break a line."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _aligned(rows: Sequence[Sequence[str]], *, numbers: int) -> list[str]:

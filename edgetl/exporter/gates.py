@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.bundle import GateRecord, Limits
+from edgetl.bundle.evidence_table import printable
 from edgetl.engines import cosines
 from edgetl.errors import AccuracyError, BudgetError, EdgetlError, ParityError
 from edgetl.evaluate.metrics import paired_gain
@@ -34,18 +35,41 @@ AT_LEAST = {"int8": 1.0}
 _AS_FAST = 0.95
 """As fast, up to the noise of a comparison."""
 
+_ADVICE = {
+    "parity: features": "export in a wider precision, or calibrate int8 on other or more photos",
+    "parity: top-1": "export in a wider precision, or calibrate int8 on other or more photos",
+    "parity": "the graph is not what the bundle says of it; export it again",
+    "accuracy": "allow more with --max-drop, tell better with more test photos, or export in a "
+    "wider precision",
+    "speed": "export with --allow-slower, or state what is fast enough with --budget-ms",
+    "size": "export in a narrower precision, or state what is small enough with --budget-mb",
+}
+"""What can be done about a gate that failed, by its name or the beginning of it."""
+
 _ERRORS: dict[int, type[EdgetlError]] = {
     error.exit_code: error for error in (ParityError, AccuracyError, BudgetError)
 }
 
 
 def parity(
-    features: NDArray[np.float32], expected: NDArray[np.floating], limits: Limits
+    features: NDArray[np.float32],
+    expected: NDArray[np.floating],
+    limits: Limits,
+    *,
+    precision: str | None = None,
 ) -> GateRecord:
     """Whether features of the same samples, (n, dim) each, point the same way.
 
     Where one is not finite, they point in opposite ways.
+
+    Args:
+        features: Of the exported graph.
+        expected: Of the original.
+        limits: Cosines.
+        precision: Of the exported graph; limits laxer than `LIMITS` of it are named as such.
     """
+    own = LIMITS.get(precision or "", limits)
+    lax = limits.least_cosine < own.least_cosine or limits.mean_cosine < own.mean_cosine
     known = expected.astype(np.float32)
     finite = np.asarray((np.isfinite(features) & np.isfinite(known)).all(axis=1))
     ours, theirs = (np.where(finite[:, None], item, np.float32(0)) for item in (features, known))
@@ -55,20 +79,34 @@ def parity(
         name="parity: features",
         passed=least >= limits.least_cosine and mean >= limits.mean_cosine,
         measured=f"{len(found)} samples, cosine {mean:.5f} on average, {least:.5f} at least",
-        limit=f"{limits.mean_cosine:g} and {limits.least_cosine:g}",
+        limit=f"{limits.mean_cosine:g} and {limits.least_cosine:g}"
+        + _laxer(lax, f"{own.mean_cosine:g} and {own.least_cosine:g}"),
         exit_code=ParityError.exit_code,
     )
 
 
-def agreement(classes: Sequence[str], expected: Sequence[str], limits: Limits) -> GateRecord:
-    """Whether two models give samples the same class, by its name."""
+def _laxer(lax: bool, own: str) -> str:
+    """What is added to a limit that a bundle, or a caller, has set for itself."""
+    return f" (laxer than edgetl's own: {own})" if lax else ""
+
+
+def agreement(
+    classes: Sequence[str],
+    expected: Sequence[str],
+    limits: Limits,
+    *,
+    precision: str | None = None,
+) -> GateRecord:
+    """Whether two models give samples the same class, by its name; see `parity`."""
+    own = LIMITS.get(precision or "", limits)
     same = sum(ours == theirs for ours, theirs in zip(classes, expected, strict=True))
     return GateRecord(
         name="parity: top-1",
         passed=same >= limits.agreement * len(classes),
         measured=f"{same} of {len(classes)} samples ({100 * same / len(classes):.1f} %) "
         "get the class that they had",
-        limit=f"{100 * limits.agreement:g} %",
+        limit=f"{100 * limits.agreement:g} %"
+        + _laxer(limits.agreement < own.agreement, f"{100 * own.agreement:g} %"),
         exit_code=ParityError.exit_code,
     )
 
@@ -89,14 +127,24 @@ def same(name: str, wrong: Sequence[str]) -> GateRecord:
     )
 
 
-def accuracy(right: NDArray[np.bool_], expected: NDArray[np.bool_], limits: Limits) -> GateRecord:
+def accuracy(
+    right: NDArray[np.bool_],
+    expected: NDArray[np.bool_],
+    limits: Limits,
+    *,
+    precision: str | None = None,
+) -> GateRecord:
     """Whether a model is right about as often as the one it replaces.
 
     Args:
         right: (n,) whether it is right about each sample.
         expected: (n,) whether the original is.
         limits: `max_drop` is in percentage points.
+        precision: As for `parity`.
     """
+    own = LIMITS.get(precision or "", limits)
+    one = 100 / len(right)
+    coarse = f"; one sample is {one:.2f} points, more than may be lost" * (one > limits.max_drop)
     gain, low, high = paired_gain(right, expected)
     drop = -100 * gain + 0.0  # no negative zero
     return GateRecord(
@@ -104,8 +152,9 @@ def accuracy(right: NDArray[np.bool_], expected: NDArray[np.bool_], limits: Limi
         # Counts decide, so that no rounding does.
         passed=int(expected.sum()) - int(right.sum()) <= limits.max_drop / 100 * len(right) + 1e-9,
         measured=f"{100 * right.mean():.1f} % after {100 * expected.mean():.1f} %, a drop of "
-        f"{drop:.2f} points ({-100 * high:.2f} to {-100 * low:.2f}), {len(right)} samples",
-        limit=f"{limits.max_drop:g} points",
+        f"{drop:.2f} points ({-100 * high:.2f} to {-100 * low:.2f}), {len(right)} samples{coarse}",
+        limit=f"{limits.max_drop:g} points"
+        + _laxer(limits.max_drop > own.max_drop, f"{own.max_drop:g} points"),
         exit_code=AccuracyError.exit_code,
     )
 
@@ -160,7 +209,13 @@ def size(graph_bytes: int, bundle_bytes: int, float_bytes: int, limits: Limits) 
 
 
 def refuse(gates: Sequence[GateRecord], *, what: str) -> None:
-    """Raise the error of the first gate that failed, with the table of all of them.
+    """Raise the error of the first gate that failed, with what to do and the table of all gates.
+
+    The error's `gates` are all of them.
+
+    Args:
+        gates: What was found.
+        what: What went through them, for the message.
 
     Raises:
         ParityError: A parity gate failed.
@@ -170,17 +225,29 @@ def refuse(gates: Sequence[GateRecord], *, what: str) -> None:
     failed = [gate for gate in gates if gate.passed is False]
     if failed:
         first = min(failed, key=lambda gate: gate.exit_code)
-        raise _ERRORS[first.exit_code](
-            f"{what} failed the gate {first.name}: {first.measured}; needed: {first.limit}\n"
-            f"{table(gates)}"
+        error = _ERRORS[first.exit_code](
+            printable(
+                f"{what} failed the gate {first.name}: {first.measured}; needed: {first.limit}"
+            )
+            + f"\n{table(gates)}"
+            + "".join(f"\nabout {gate.name}: {_advice(gate.name)}" for gate in failed)
         )
+        error.gates = tuple(gates)
+        raise error
+
+
+def _advice(name: str) -> str:
+    """What to do about a gate that failed."""
+    return _ADVICE.get(name) or _ADVICE[name.partition(":")[0]]
 
 
 def table(gates: Sequence[GateRecord]) -> str:
-    """The gates as lines for the terminal."""
+    """The gates as lines for the terminal, safe to print whatever a bundle says of its own."""
     words = {True: "passed", False: "FAILED", None: "not run"}
     width = max((len(gate.name) for gate in gates), default=0)
     return "\n".join(
-        f"{gate.name:<{width}}  {words[gate.passed]:<7}  {gate.measured}  [limit: {gate.limit}]"
+        printable(
+            f"{gate.name:<{width}}  {words[gate.passed]:<7}  {gate.measured}  [limit: {gate.limit}]"
+        )
         for gate in gates
     )

@@ -11,26 +11,33 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.bundle import Bundle, GateRecord, Limits
-from edgetl.bundle.checks import short_digests
 from edgetl.bundle.stamp import read_metadata
 from edgetl.data import Dataset
-from edgetl.decode import Source, read_image
-from edgetl.errors import BudgetError, DataError
+from edgetl.decode import Source
+from edgetl.engines.processor import is_x86
+from edgetl.errors import BudgetError, CorruptError
 from edgetl.exporter import gates
+from edgetl.exporter.compare import LEAST_SAMPLES, Seen, compare
 from edgetl.exporter.timing import interleaved
-from edgetl.features.pipeline import load
-from edgetl.runtime import Prediction, Runtime, bundle_engine, bundle_target
-from edgetl.targets import ServingTarget, TensorRT
+from edgetl.runtime import Runtime, bundle_engine, bundle_target
+from edgetl.targets import OpenVino, ServingTarget, TensorRT
 
-LEAST_SAMPLES = 64
-"""Samples on which features are compared at the least, if there are so many."""
-_BATCH = 8
+__all__ = [
+    "LEAST_SAMPLES",
+    "VerifyOptions",
+    "graph_metadata",
+    "judges_speed",
+    "narrowed",
+    "run_gates",
+]
+
+_SAME_PROBABILITY = 1e-3
+"""Largest difference of a probability from the head inside the graph to the one beside it."""
 _ROUNDS, _CALLS = 15, 40
 
 
@@ -64,7 +71,8 @@ def run_gates(
     Args:
         bundle: An exported bundle.
         data: Labelled samples that it was not fitted on; its labels are the bundle's.
-        extra: Further samples on which only features are compared; needs `reference`.
+        extra: Further samples, of which as many are compared by their features alone as `data` is
+            short of `LEAST_SAMPLES`.
         reference: The bundle it was exported from. Without it, samples are compared with what that
             bundle said of them when the export was made, and there is no float32 to be faster than.
         target: What runs the bundle; as it was exported for if None.
@@ -75,7 +83,8 @@ def run_gates(
 
     Raises:
         ValueError: The bundle was not exported.
-        DataError: No sample can be read, or none is one that the export knew.
+        DataError: No sample can be read or none is one that the export knew, or features can't be
+            compared on `LEAST_SAMPLES` of them.
         ParityError: The engine here gives other features for the bundle's probe.
         MissingDependencyError: The engine is not installed, or its device not here.
     """
@@ -88,18 +97,23 @@ def run_gates(
     limits = options.limits or record.limits
     runtime = Runtime(bundle, target=target)
     original = None if reference is None else Runtime(reference)
-    seen = _Seen.of(runtime, original, data, extra)
+    inside = None
+    if record.fused:
+        inside = bundle_engine(bundle, runtime.target, purpose="serve", output="probabilities")
+    seen = compare(runtime, original, data, extra=extra, inside=inside)
     found = [_ends(runtime)]
     if record.fused:
-        found.append(_fused(runtime, data))
-    found.append(gates.parity(seen.features, seen.expected_features, limits))
-    found.append(gates.agreement(seen.classes, seen.expected_classes, limits))
+        found.append(_fused(seen))
+    own, features, expected = record.precision, seen.features, seen.expected_features
+    found.append(gates.parity(np.stack(features), np.stack(expected), limits, precision=own))
+    found.append(gates.agreement(seen.classes, seen.expected_classes, limits, precision=own))
     right = np.array([a == b for a, b in zip(seen.classes, seen.truth, strict=True)])
     before = np.array([a == b for a, b in zip(seen.expected_classes, seen.truth, strict=True)])
-    found.append(gates.accuracy(right, before, limits))
+    found.append(gates.accuracy(right, before, limits, precision=own))
     if judges_speed(bundle, target, options):
         rival = _rival(runtime, original)
-        found.append(_speed(runtime, rival, data, record.precision, limits, options.seconds))
+        assert seen.photo is not None  # there is one, or `compare` raises
+        found.append(_speed(runtime, rival, seen.photo, limits, options.seconds))
     else:
         found.append(_not_timed(runtime, options))
     if record.precision != "fp32" or limits.budget_mb is not None:
@@ -109,168 +123,90 @@ def run_gates(
 
 
 def judges_speed(bundle: Bundle, target: ServingTarget | None, options: VerifyOptions) -> bool:
-    """Whether speed is a matter of this run: not where a stand-in runs what TensorRT will run."""
+    """Whether speed is a matter of this run.
+
+    It is not where a stand-in runs what TensorRT will run, nor for files made for other processors.
+    """
     made_for = bundle_target(bundle)
-    return options.speed and not (
-        isinstance(made_for, TensorRT) and not isinstance(target or made_for, TensorRT)
+    return (
+        options.speed
+        and not (isinstance(made_for, TensorRT) and not isinstance(target or made_for, TensorRT))
+        and not _for_other_processors(bundle, options)
     )
+
+
+def _for_other_processors(bundle: Bundle, options: VerifyOptions) -> bool:
+    """Whether this is x86 and the bundle a ``.ort`` file that leaves out what is fast there.
+
+    A budget is for this machine all the same.
+    """
+    record = bundle.manifest.export
+    if record is None or record.options.get("ort_level") not in ("portable", "mobile"):
+        return False
+    limits = options.limits or record.limits
+    return is_x86() and limits.budget_ms is None and not limits.slower
 
 
 def _not_timed(runtime: Runtime, options: VerifyOptions) -> GateRecord:
     made_for = type(bundle_target(runtime.bundle)).__name__
     ran = type(runtime.target).__name__
+    reason = "not asked for"
+    if ran != made_for:
+        reason = f"it was exported for {made_for}, and {ran} ran it"
+    elif _for_other_processors(runtime.bundle, options):
+        reason = "not run here: the .ort file is made for other processors than x86"
     return GateRecord(
         name="speed",
         passed=None,
-        measured=f"it was exported for {made_for}, and {ran} ran it"
-        if ran != made_for
-        else "not asked for",
+        measured=reason,
         limit="edgetl verify on the device",
         exit_code=BudgetError.exit_code,
     )
 
 
 def _rival(runtime: Runtime, original: Runtime | None) -> Runtime | None:
-    """What must not be faster: float32, and where TensorRT runs the bundle, on the same GPU.
+    """What must not be faster: float32 in the same engine, on the same device and threads.
 
-    ONNX Runtime on the CPU, the original, says nothing there of what narrower numbers gain.
+    The original as it is for parity, ONNX Runtime on all cores of the CPU, would say nothing of
+    what narrower numbers gain elsewhere.
     """
-    if original is None or not isinstance(runtime.target, TensorRT):
-        return original
-    target = dataclasses.replace(runtime.target, precision=None)
-    return Runtime(original.bundle, target=target)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Seen:
-    """What both bundles say of the samples that could be read and are known to both."""
-
-    truth: list[str]
-    classes: list[str]
-    expected_classes: list[str]
-    features: NDArray[np.float32]
-    expected_features: NDArray[np.floating]
-
-    @classmethod
-    def of(
-        cls, runtime: Runtime, original: Runtime | None, data: Dataset, extra: Sequence[Source]
-    ) -> _Seen:
-        """Predict all samples with both, or look up what the original said.
-
-        Raises:
-            DataError: Nothing is left to compare.
-        """
-        contents, truth, digests = _readable(data, runtime)
-        answers = runtime.predict(contents, features=True)
-        if original is not None:
-            wanted = original.predict(contents, features=True)
-            more = _whole(extra, runtime)
-            return cls(
-                truth=truth,
-                classes=[answer.label for answer in answers],
-                expected_classes=[answer.label for answer in wanted],
-                features=_stacked([*answers, *runtime.predict(more, features=True)]),
-                expected_features=_stacked([*wanted, *original.predict(more, features=True)]),
-            )
-        checks = runtime.bundle.checks
-        known = {} if checks is None else {d: i for i, d in enumerate(checks.reference_digests)}
-        rows = [known.get(digest, -1) for digest in digests]
-        kept = [i for i, row in enumerate(rows) if row >= 0]
-        count = 0 if checks is None else len(checks.reference_features)
-        compared = [i for i in kept if rows[i] < count]
-        if checks is None or len(compared) < min(LEAST_SAMPLES, count) or not compared:
-            raise DataError(
-                f"only {len(compared)} of the {count} samples that the export was compared on are "
-                f"among these {len(truth)}; give the data it was made with, or the bundle it was "
-                "exported from: --reference BUNDLE"
-            )
-        labels = runtime.labels
-        return cls(
-            truth=[truth[i] for i in kept],
-            classes=[answers[i].label for i in kept],
-            expected_classes=[labels[checks.reference_classes[rows[i]]] for i in kept],
-            features=_stacked([answers[i] for i in compared]),
-            expected_features=checks.reference_features[[rows[i] for i in compared]],
-        )
-
-
-def _readable(data: Dataset, runtime: Runtime) -> tuple[list[Source], list[str], list[np.uint64]]:
-    """Content, true class and short digest of every sample that can be read."""
-    preprocess = runtime.bundle.preprocess
-    contents: list[Source] = []
-    truth: list[str] = []
-    digests: list[bytes] = []
-    reasons: list[str] = []
-    for name, source, code in zip(data.names, data.sources, data.targets.tolist(), strict=True):
-        try:
-            content, digest, _ = load(source, preprocess)
-            read_image(content, preprocess=preprocess)
-        except (DataError, ValueError) as error:
-            reasons.append(f"{name}: {error}")
-            continue
-        contents.append(content)
-        truth.append(data.labels[code])
-        digests.append(digest)
-    new = _not_trained_on(runtime.bundle, digests)
-    if contents and not new:
-        raise DataError(
-            f"the bundle was fitted on all of these {len(contents)} samples, so they show nothing; "
-            "give others"
-        )
-    contents, truth, digests = (
-        [contents[i] for i in new],
-        [truth[i] for i in new],
-        [digests[i] for i in new],
-    )
-    if not contents:
-        raise DataError(f"no sample can be read ({'; '.join(reasons[:5])})")
-    return contents, truth, list(short_digests(digests))
-
-
-def _not_trained_on(bundle: Bundle, digests: Sequence[bytes]) -> list[int]:
-    """Positions of samples that the bundle was not fitted on, or was measured on all the same."""
-    checks = bundle.checks
-    if checks is None or not digests:
-        return list(range(len(digests)))
-    fitted = checks.trained_on(digests) & ~np.isin(short_digests(digests), checks.reference_digests)
-    return np.flatnonzero(~fitted).tolist()
-
-
-def _whole(sources: Sequence[Source], runtime: Runtime) -> list[Source]:
-    """The samples that can be read."""
-    found: list[Source] = []
-    for source in sources:
-        try:
-            read_image(source, preprocess=runtime.bundle.preprocess)
-        except (DataError, ValueError):
-            continue
-        found.append(source)
-    return found
-
-
-def _stacked(answers: list[Prediction]) -> NDArray[np.float32]:
-    rows = [answer.features for answer in answers if answer.features is not None]
-    return np.stack(rows)
+    if original is None:
+        return None
+    target = runtime.target
+    if not isinstance(target, OpenVino):
+        target = dataclasses.replace(target, precision=None)
+    return original if target == original.target else Runtime(original.bundle, target=target)
 
 
 def _ends(runtime: Runtime) -> GateRecord:
     """Whether the graph's own metadata says what the manifest says."""
     manifest = runtime.bundle.manifest
-    stated = graph_metadata(runtime.bundle.read_graph())
+    try:
+        stated = graph_metadata(runtime.bundle.read_graph())
+    except CorruptError as error:
+        return gates.same("metadata", [str(error)])
     wanted = {
         "edgetl.labels": list(manifest.labels),
         "edgetl.preprocess": manifest.preprocess.to_json(),
     }
     wrong = []
     for key, value in wanted.items():
-        found = json.loads(stated[key]) if key in stated else None
+        try:
+            found = json.loads(stated[key]) if key in stated else None
+        except (ValueError, RecursionError) as error:
+            wrong.append(f"the graph's {key} is no JSON ({error!s:.80})")
+            continue
         if found != value:
             wrong.append(f"the graph's {key} is {found!r:.80}, the manifest's {value!r:.80}")
     return gates.same("metadata", wrong)
 
 
 def graph_metadata(graph: bytes) -> dict[str, str]:
-    """The metadata of a graph's bytes, ONNX or .ort, without running or optimising it."""
+    """The metadata of a graph's bytes, ONNX or .ort, without running or optimising it.
+
+    Raises:
+        CorruptError: It can't be read.
+    """
     if graph[4:8] != b"ORTM":
         return read_metadata(graph)
     import onnxruntime
@@ -279,64 +215,51 @@ def graph_metadata(graph: bytes) -> dict[str, str]:
     options.log_severity_level = 3  # errors
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.load_model_format", "ORT")
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return dict(session.get_modelmeta().custom_metadata_map)
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except Exception as error:  # its exceptions have no common class but this, or are no text
+        raise CorruptError(
+            f"the metadata of the .ort graph of {len(graph)} bytes can't be read: {error!s:.200}"
+        ) from error
 
 
-def _fused(runtime: Runtime, data: Dataset) -> GateRecord:
+def _fused(seen: Seen) -> GateRecord:
     """Whether the head inside the graph answers as the head beside it."""
-    bundle = runtime.bundle
-    inside = bundle_engine(bundle, runtime.target, purpose="serve", output="probabilities")
-    wrong, furthest = 0, 0.0
-    images = _images(runtime, data, LEAST_SAMPLES)
-    for image in images:
-        outside = bundle.head.predict_proba(runtime.engine(image))
-        difference = np.abs(inside(image) - outside)
-        furthest = max(furthest, float(difference.max()))
-        wrong += int(difference.max() > 1e-3)
-    found = [f"{wrong} of {len(images)} samples differ by up to {furthest:.2g}"] if wrong else []
+    inside, beside = np.stack(seen.inside), np.stack(seen.beside)
+    count = len(inside)
+    found = []
+    broken = int(np.count_nonzero(~np.isfinite(inside).all(axis=1)))
+    if broken:
+        found.append(f"probabilities of {broken} of {count} samples are not finite")
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        furthest = np.abs(inside - beside).max(axis=1)
+    wrong = int(np.count_nonzero(~(furthest <= _SAME_PROBABILITY)))  # NaN is wrong too
+    if wrong > broken:
+        known = furthest[np.isfinite(furthest)]
+        found.append(f"{wrong} of {count} samples differ by up to {known.max(initial=0):.2g}")
+    best = inside.argmax(axis=1)
+    sure = np.sort(beside, axis=1)[:, -1] - beside[np.arange(count), best] > _SAME_PROBABILITY
+    if others := int(np.count_nonzero(sure)):
+        found.append(f"{others} of {count} samples get another class")
     return gates.same("the head inside the graph", found)
-
-
-def _images(runtime: Runtime, data: Dataset, count: int) -> list[NDArray[Any]]:
-    """The first samples that can be read, as batches of one."""
-    preprocess = runtime.bundle.preprocess
-    images: list[NDArray[Any]] = []
-    for source in data.sources:
-        try:
-            images.append(preprocess.apply(read_image(source, preprocess=preprocess))[None])
-        except (DataError, ValueError):
-            continue
-        if len(images) == count:
-            break
-    return images
 
 
 def _speed(
     runtime: Runtime,
     original: Runtime | None,
-    data: Dataset,
-    precision: str,
+    photo: NDArray[np.uint8],
     limits: Limits,
     seconds: float,
 ) -> GateRecord:
     """Time whole predictions of one decoded photo, in turns with the original."""
-    photo = _first_photo(runtime, data)
     contestants: dict[str, Callable[[], object]] = {"exported": lambda: runtime.predict(photo)}
     if original is not None:
         contestants["original"] = lambda: original.predict(photo)
     timings = interleaved(contestants, rounds=_ROUNDS, calls=_CALLS, seconds=seconds)
+    record = runtime.bundle.manifest.export
+    precision = "fp32" if record is None else record.precision
     return gates.speed(timings["exported"], timings.get("original"), precision, limits)
-
-
-def _first_photo(runtime: Runtime, data: Dataset) -> NDArray[np.uint8]:
-    preprocess = runtime.bundle.preprocess
-    for source in data.sources:
-        try:
-            return read_image(source, preprocess=preprocess)
-        except (DataError, ValueError):
-            continue
-    raise DataError("no sample can be read")
 
 
 def narrowed(

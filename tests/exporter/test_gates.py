@@ -206,10 +206,51 @@ def test_a_failed_gate_is_its_error_with_the_whole_table(failed, error):
         gates.refuse(found, what="the export")
     assert caught.value.exit_code == min({"parity": 4, "accuracy": 5}.get(n, 6) for n in failed)
     lines = str(caught.value).splitlines()[1:]
-    assert len(lines) == 4
-    for record, line in zip(found, lines, strict=True):
+    for record, line in zip(found, lines[:4], strict=True):
         assert ("FAILED" in line) is (record.name in failed)
         assert record.measured in line
+    # And a line for each one that failed, about what to do.
+    options = {"accuracy": "--max-drop", "speed": "--allow-slower", "size": "--budget-mb"}
+    advice = dict(line.removeprefix("about ").split(": ", 1) for line in lines[4:])
+    assert set(advice) == set(failed)
+    assert all(options.get(name, "export it again") in text for name, text in advice.items())
+
+
+def test_limits_laxer_than_edgetls_own_are_named_beside_what_was_found():
+    lax = Limits(least_cosine=0.5, mean_cosine=0.6, agreement=0.3, max_drop=7)
+    same = np.ones(200, bool)
+    for precision, cosines, share in (("int8", "0.98 and 0.9", "90 %"), ("fp32", "0.9999", "99 %")):
+        found = (
+            gates.parity(*at_angles(1, 1), lax, precision=precision),
+            gates.agreement(["a"], ["a"], lax, precision=precision),
+            gates.accuracy(same, same, lax, precision=precision),
+        )
+        for gate, own in zip(found, (cosines, share, "0.5 points"), strict=True):
+            assert f"laxer than edgetl's own: {own}" in gate.limit
+        strict = gates.parity(*at_angles(1, 1), gates.LIMITS[precision], precision=precision)
+        assert "laxer" not in strict.limit
+    mixed = dataclasses.replace(gates.LIMITS["int8"], least_cosine=0.899)
+    assert "laxer" in gates.parity(*at_angles(1), mixed, precision="int8").limit
+
+
+@pytest.mark.parametrize(
+    ("n", "said"), [(10, "one sample is 10.00 points"), (49, "2.04"), (50, "")]
+)
+def test_samples_too_few_to_tell_a_drop_are_named(n, said):
+    gate = gates.accuracy(np.arange(n) > 0, np.ones(n, bool), LIMITS)
+    assert ("one sample is" in gate.measured) is bool(said)
+    assert said in gate.measured
+    assert gate.passed is (n == 50)
+
+
+def test_what_a_bundle_says_of_its_gates_can_not_steer_the_terminal():
+    gate = GateRecord(
+        name="parity: \x1b[2J", passed=False, measured="a\x07\nb", limit="\u202e", exit_code=4
+    )
+    assert gates.table([gate]) == "parity: ?[2J  FAILED   a??b  [limit: ?]"
+    with pytest.raises(ParityError) as caught:
+        gates.refuse([gate], what="it")
+    assert "\x07" not in str(caught.value)
 
 
 def test_what_passed_or_was_not_run_is_no_error():
@@ -225,8 +266,23 @@ def test_every_precision_has_limits():
 
 
 @pytest.mark.parametrize(
-    "change", [{"budget_ms": 0}, {"budget_mb": -1}, {"agreement": 1.1}, {"least_cosine": 2}]
+    "change",
+    [
+        {"budget_ms": 0},
+        {"budget_ms": float("inf")},
+        {"budget_mb": -1},
+        {"budget_mb": float("nan")},
+        {"agreement": 1.1},
+        {"agreement": -0.1},
+        {"least_cosine": 2},
+        {"least_cosine": -1.5},
+        {"mean_cosine": float("nan")},
+        {"mean_cosine": -float("inf")},
+        {"max_drop": float("nan")},
+        {"max_drop": float("inf")},
+    ],
 )
-def test_limits_that_nothing_could_keep_to_are_refused(change):
-    with pytest.raises(ValueError, match=r"above 0|1 at most"):
+def test_limits_that_nothing_or_everything_could_keep_to_are_refused(change):
+    ((name, _),) = change.items()
+    with pytest.raises(ValueError, match=f"{name} must be "):
         dataclasses.replace(LIMITS, **change)
