@@ -25,7 +25,7 @@ from edgetl.errors import AccuracyError, BudgetError, DataError, EdgetlError, Pa
 from edgetl.exporter.calibrate import Calibration, calibrate
 from edgetl.exporter.ends import fix_batch, operator_set, stamp, with_uint8_input
 from edgetl.exporter.fold import fold_graph, foldable
-from edgetl.exporter.half import cast_floats, store_half
+from edgetl.exporter.half import cast_floats, copy_model, store_half
 from edgetl.exporter.prepare import prepare
 from edgetl.exporter.quantize import describe
 from edgetl.exporter.search import Judge, Report, SearchOptions, SearchResult, search_int8
@@ -231,7 +231,7 @@ def finish(artefact: Artefact, labels: Sequence[str], options: GraphOptions) -> 
         labels: Class names.
         options: Batch length and format.
     """
-    model = artefact.model
+    model = copy_model(artefact.model)  # what is stamped has another fingerprint
     if options.batch is not None:
         model = fix_batch(model, options.batch)
     stamp(
