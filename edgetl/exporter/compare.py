@@ -98,8 +98,10 @@ def compare(
     # In the end, what tells nothing about accuracy: as many as features are still missing.
     order = spread(data.targets[fitted], len(fitted), seed=0)
     rest = [data.sources[fitted[i]] for i in order.tolist()]
-    for piece in _pieces(both.read([*extra, *rest])):
-        if len(both.seen.features) >= LEAST_SAMPLES:
+    more = both.read([*extra, *rest])
+    while missing := max(0, LEAST_SAMPLES - len(both.seen.features)):
+        piece = list(itertools.islice(more, min(missing, _BATCH)))
+        if not piece:
             break
         both.add(piece)
     found = len(both.seen.features)

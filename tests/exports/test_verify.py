@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import hashlib
 import json
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from edgetl.errors import CorruptError, DataError, ParityError
 from edgetl.exporter import verify as verify_module
 from edgetl.exporter.timing import Timing
 from edgetl.exporter.verify import VerifyOptions
+from edgetl.features.content import digest_bytes
 
 QUICKLY = VerifyOptions(seconds=0.05)
 
@@ -174,7 +174,7 @@ def test_a_small_test_part_is_made_up_for_in_what_a_device_knows(adapted, photos
 def test_what_a_device_compares_features_on_is_of_every_class(exported, photos):
     checks = exported("int8", KINDS["int8"][0]).checks
     names = {
-        int.from_bytes(hashlib.sha256(file.read_bytes()).digest()[:8], "big"): file.parent.name
+        int.from_bytes(digest_bytes(file.read_bytes())[:8], "big"): file.parent.name
         for file in photos.glob("test/*/*.jpg")
     }
     seen = collections.Counter(names[d] for d in checks.reference_digests[:64].tolist())
