@@ -66,12 +66,6 @@ def trt():
 
 
 @pytest.fixture
-def no_gpu(trt, monkeypatch):
-    """TensorRT is installed, and there is no GPU."""
-    _without_gpu(monkeypatch, trt)
-
-
-@pytest.fixture
 def gpu(trt, monkeypatch, tmp_path):
     """TensorRT is installed, and a GPU is played; engines have a cache of their own."""
     monkeypatch.setattr("edgetl.engines.tensorrt.device_cache_dir", lambda: tmp_path)
@@ -190,6 +184,8 @@ def test_int8_ahead_of_time_ships_graph_and_engine(name, ahead, adapted, photos,
     assert gates.pop("speed").passed is None
     assert {"accuracy", "size", "parity: features", "parity: top-1"} <= set(gates)
     assert all(gate.passed for gate in gates.values())
+    run = bundle.evidence.run
+    assert run.engine.startswith("OnnxRuntime(") and "ahead of time" in run.notes[-1]
     assert ("parity: the head inside the graph" in gates) == graph_options.get("fused", False)
     before, after = source.head.arrays(), bundle.head.arrays()
     assert any(not np.array_equal(before[key], after[key]) for key in after), "fitted again"
@@ -272,9 +268,10 @@ def test_a_device_with_another_tensorrt_compiles_the_graph(ahead, gpu, photos, t
     assert gpu.built == [bundle.read_graph()]
     checked = edgetl.load(bundle.path, target=edgetl.OnnxRuntime()).predict(photo)
     np.testing.assert_allclose(answer.probabilities, checked.probabilities, atol=1e-3)
-    strange = with_record(bundle, tmp_path / "x.edgetl", options={**known, "max_batch": "many"})
-    with pytest.raises(CorruptError, match="max_batch must be a whole number"):
-        edgetl.load(strange.path)
+    for change in ({"max_batch": "many"}, {"engine_stamp": ["x"]}, {"engine_stamp": "abc"}):
+        strange = with_record(bundle, tmp_path / "x.edgetl", options=known | change)
+        with pytest.raises(CorruptError, match=r"max_batch must be a whole|stamp has the entries"):
+            edgetl.load(strange.path)
 
 
 def test_verify_on_the_device_is_against_float32_there(ahead, adapted, gpu, photos):
@@ -345,9 +342,9 @@ def test_refusals_come_before_any_work(adapted, trt, monkeypatch, capsys, tmp_pa
             assert message in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    for words in (command, ahead):
+    for words, install in ((command, "edgetl[tensorrt]"), (ahead, "pip install tensorrt_rtx")):
         assert main(words) == 3
-        assert "edgetl[tensorrt]" in capsys.readouterr().err
+        assert install in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
