@@ -6,6 +6,7 @@ It runs a feature graph file. It knows nothing about torch, or about where the g
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +41,10 @@ class _Ends(NamedTuple):
     batch: int  # the fixed batch length, or 0
 
 
+_TELEMETRY = "openvino_telemetry"
+_importing = threading.Lock()
+
+
 class OpenVinoEngine:
     """A feature graph run by OpenVINO, in float32 where the graph does not say otherwise.
 
@@ -72,7 +77,7 @@ class OpenVinoEngine:
         self.purpose = purpose
         self.output: Output = output
         self._graph = graph
-        self._module = require("openvino", extra="openvino")
+        self._module = _import_openvino()
         if is_ort_format(graph):
             raise ValueError(
                 f"the graph {_name(graph)} is in ONNX Runtime's own format, which OpenVINO can't "
@@ -153,6 +158,22 @@ class OpenVinoEngine:
             ) from error
         self._ends = _check_interface(compiled, self.dim, self.output)
         return compiled
+
+
+def _import_openvino() -> Any:
+    """The openvino package without its telemetry, which would fork a sender at the import.
+
+    Where that package is missing, openvino itself puts an empty one in its place.
+    """
+    with _importing:
+        hidden = "openvino" not in sys.modules and _TELEMETRY not in sys.modules
+        if hidden:
+            sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # stops an import
+        try:
+            return require("openvino", extra="openvino")
+        finally:
+            if hidden:
+                del sys.modules[_TELEMETRY]
 
 
 def _check_interface(compiled: Any, dim: int, wanted: Output) -> _Ends:

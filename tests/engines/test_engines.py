@@ -158,3 +158,19 @@ assert "openvino" not in sys.modules
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout == result.stderr == ""
+
+
+def test_openvino_sends_no_telemetry(tmp_path):
+    pytest.importorskip("openvino")
+    code = f"""
+import sys
+from edgetl.engines import OpenVinoEngine
+path = {str(tmp_path / "graph.onnx")!r}
+OpenVinoEngine(path.encode(), dim=4)
+assert "openvino" in sys.modules
+assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr

@@ -211,8 +211,6 @@ def test_the_head_inside_the_graph_has_to_answer_alike(
 @pytest.mark.parametrize("target", [edgetl.OnnxRuntime(threads=1), edgetl.OpenVino()])
 def test_what_must_not_be_faster_runs_in_the_same_engine(target, exported, photos, monkeypatch):
     if isinstance(target, edgetl.OpenVino):
-        # Its telemetry would fork a process on import, where lance warns of forks.
-        monkeypatch.setitem(sys.modules, "openvino_telemetry", None)
         pytest.importorskip("openvino")
     bundle = exported("fp16", KINDS["fp16"][0])
     timed = []
