@@ -107,7 +107,9 @@ def batches():
 found = calibrate(onnx.load({str(tmp_path / "float.onnx")!r}), batches(), threads=1)
 print(found.samples, max(resident[:20]), max(resident[20:]))
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
     samples, early, late = map(float, result.stdout.split())
     assert samples == 80

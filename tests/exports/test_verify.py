@@ -281,7 +281,9 @@ def test_an_ort_file_without_end_has_no_metadata(exported):
 
 def test_a_bundle_that_sets_its_own_exam_is_seen_doing_it(exported, photos, capsys, tmp_path):
     bundle = exported("int8", KINDS["int8"][0])
-    lax = Limits(least_cosine=0, mean_cosine=0, agreement=0, max_drop=90, budget_ms=1e5)
+    lax = Limits(
+        least_cosine=0, mean_cosine=0, agreement=0, max_drop=90, budget_ms=1e5, slower=True
+    )
     gate = GateRecord(name="parity: \x1b[2J", passed=True, measured="\x07", limit="", exit_code=4)
     record = dataclasses.replace(bundle.manifest.export, limits=lax, gates=(gate,))
     manifest = dataclasses.replace(bundle.manifest, export=record, backbone="\x1b[31mred")
