@@ -241,11 +241,17 @@ def test_a_candidate_without_usable_features_is_refused(job):
 
 @pytest.mark.parametrize(
     ("max_drop", "lost", "accepted"),
-    [(0.0, 0, True), (0.0, 1, True), (0.0, 2, False), (5.0, 3, True), (5.0, 4, False)],
+    [
+        (0.0, 0, True),
+        (0.0, 2, True),  # 2 - sqrt(2) is less than one
+        (0.0, 3, False),
+        (5.0, 5, True),  # 5 - sqrt(5) is less than three
+        (5.0, 6, False),
+    ],
 )
-def test_one_sample_may_be_lost_whatever_the_limit(job, max_drop, lost, accepted, monkeypatch):
-    """Of 60 samples, 5 points are 3."""
-    found = iter([job_parts._HeldOut(50, 60), job_parts._HeldOut(50 - lost, 60)])
+def test_a_drop_counts_beyond_its_standard_error(job, max_drop, lost, accepted, monkeypatch):
+    """Of 60 samples, 5 points are 3; one may be lost whatever the limit."""
+    found = iter([np.arange(60) < 50, np.arange(60) < 50 - lost])
     monkeypatch.setattr(job_parts, "_held_out", lambda *_: next(found))
     job = dataclasses.replace(job, limits=dataclasses.replace(job.limits, max_drop=max_drop))
     verdict = judged(job, ("Add", 0.0))

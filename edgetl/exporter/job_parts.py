@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from edgetl.exporter.job import ExportOptions, Job, Parts
 from edgetl.exporter.samples import REPLACED, Samples, check_unchanged, find_samples, spread
 from edgetl.exporter.search import Judge, Verdict
 from edgetl.heads import select_head
+from edgetl.heads.crossval import held_out
+from edgetl.heads.folds import stratified_folds
+from edgetl.heads.training import TrainingSet
 from edgetl.runtime import bundle_engine
 from edgetl.targets import OnnxRuntime, TensorRT
 
@@ -196,7 +199,9 @@ def judge_of(job: Job, twin: Artefact) -> Judge:
     """Accuracy by cross-validation on the training part; the test part has no say in a choice.
 
     A candidate that gives some samples no usable features is refused like one whose features are
-    too far from float32's. One sample may always be lost: less than that can't be told apart.
+    too far from float32's. A drop counts as far as it goes beyond one standard error, the rule by
+    which heads are chosen too, and one sample may always be lost: less can't be told apart. What
+    ships is measured on the test part, without such mercy.
     """
     train, limits = job.parts.train, job.limits
     rows = np.sort(spread(train.targets, _JUDGED, seed=job.options.seed))
@@ -232,12 +237,14 @@ def judge_of(job: Job, twin: Artefact) -> Judge:
         after = _held_out(found, train.targets[rows], kind, job.options.seed)
         if before is None or after is None:
             return Verdict(accepted=True, accuracy=None, reason="features as needed")
-        lost, allowed = before.right - after.right, limits.max_drop / 100 * before.samples
+        lost = int(before.sum()) - int(after.sum())
+        # The standard error of a difference of two counts on the same samples (McNemar).
+        error = float(np.sqrt(np.count_nonzero(before != after)))
         return Verdict(
-            accepted=lost <= max(1.0, allowed) + 1e-9,
-            accuracy=after.right / after.samples,
-            reason=f"cross-validated on the training part {100 * after.right / after.samples:.2f} "
-            f"% after {100 * before.right / before.samples:.2f} %",
+            accepted=lost - error <= max(1.0, limits.max_drop / 100 * len(before)) + 1e-9,
+            accuracy=float(after.mean()),
+            reason=f"cross-validated on the training part {100 * after.mean():.2f} % after "
+            f"{100 * before.mean():.2f} %, give or take {100 * error / len(before):.2f}",
         )
 
     return judge
@@ -247,22 +254,19 @@ def _refused(reason: str) -> Verdict:
     return Verdict(accepted=False, accuracy=None, reason=reason)
 
 
-class _HeldOut(NamedTuple):
-    """How many samples a head got right while they were held out, of how many."""
-
-    right: int
-    samples: int
-
-
 def _held_out(
     features: NDArray[np.float32], targets: NDArray[np.int64], kind: str, seed: int
-) -> _HeldOut | None:
-    """A head of some kind, cross-validated; None if nothing can be held out."""
+) -> NDArray[np.bool_] | None:
+    """Whether a head of some kind is right about each sample that can be held out, when it is.
+
+    None if nothing can be held out.
+    """
     selection = select_head(features, targets, head=kind, seed=seed)
-    accuracy = selection.candidates[0].accuracy
-    if accuracy is None:
+    if selection.candidates[0].accuracy is None:
         return None
-    return _HeldOut(round(accuracy * selection.n_held_out), selection.n_held_out)
+    codes = np.unique(targets, return_inverse=True)[1].astype(np.int64)
+    data = TrainingSet(features, codes, np.ones(len(codes)), int(codes.max()) + 1)
+    return held_out(selection.head.fixed(), data, stratified_folds(codes, seed=seed)).hits
 
 
 def extracted(

@@ -265,15 +265,17 @@ class _Search(Contest):
         for share in _RESCUED:
             worst = self._makers(list(errors)[: max(1, int(len(errors) * share))])
             precise.append(dataclasses.replace(finer, keep_float=finer.keep_float | worst))
-        tried = sorted(self.tried.values(), key=lambda item: -item.speedup)
-        # Of those that only differ in what costs no time, the best one is there already.
+        tried = sorted(self.tried.values(), key=lambda item: (-item.speedup, -item.sqnr))
+        # The same graph with other ranges is as fast, and may suit the samples better.
         others = [
-            item for item in tried if item.sqnr > best.sqnr and item.config.method == "minmax"
+            item
+            for item in tried
+            if item.config.keep_float == best.config.keep_float or item.sqnr > best.sqnr
         ]
         configs = [config for config in dict.fromkeys(precise) if config != best.config]
         found = [*self.compare(configs), *others[: _JUDGED - len(configs) - 1]]
         known = {item.config: item for item in found if item.config != best.config}
-        yield from sorted(known.values(), key=lambda item: -item.speedup)
+        yield from sorted(known.values(), key=lambda item: (-item.speedup, -item.sqnr))
 
     def _makers(self, tensors: list[str]) -> frozenset[str]:
         """Nodes of the regions in which these tensors are computed.

@@ -118,3 +118,16 @@ def refusing(count):
 
     judge.seen = []
     return judge
+
+
+def wanting(layers):
+    """A judge that refuses graphs with more convolutions in int8, and remembers all."""
+
+    def judge(graph):
+        judge.seen.append(graph)
+        accepted = len(in_int8(onnx.load_model_from_string(graph))) <= layers
+        reason = "fine" if accepted else f"lost too much, number {len(judge.seen)}"
+        return Verdict(accepted=accepted, accuracy=0.5, reason=reason)
+
+    judge.seen = []
+    return judge

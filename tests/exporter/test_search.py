@@ -17,6 +17,7 @@ from cost_model import (
     in_int8,
     linear,
     refusing,
+    wanting,
     weights_of,
 )
 from networks import run
@@ -128,15 +129,15 @@ def test_only_what_pays_goes_to_int8(find):
 
 
 def test_refused_graphs_are_followed_by_ones_with_more_in_float(find):
-    judge = refusing(2)
+    judge = wanting(LAYERS - 2)
     result = find(judge=judge)
     assert result.chosen.verdict.reason == "fine"
-    assert len(judge.seen) == 3
     layers = [len(in_int8(onnx.load_model_from_string(graph))) for graph in judge.seen]
-    assert layers[0] == LAYERS
-    assert layers[0] > layers[1] > layers[2] > 0
+    assert layers[0] == LAYERS  # and the same with other ranges, which are as fast
+    assert layers == sorted(layers, reverse=True)
+    assert layers[-1] <= LAYERS - 2 < layers[-2]
     refused = [item for item in result.candidates if item.verdict and not item.verdict.accepted]
-    assert [item.graph for item in refused] == judge.seen[:2]
+    assert {item.graph for item in refused} == set(judge.seen[:-1])
     # Whole regions went back: an activation function never without its convolution.
     for item in (*refused, result.chosen):
         names = item.config.keep_float
@@ -228,14 +229,14 @@ def test_a_refused_fast_graph_with_slow_successors_tells_both(find):
     def cost(model):
         return FLOAT_MS - 5 if len(in_int8(model)) == LAYERS else FLOAT_MS * 2
 
-    judge = refusing(1)
+    judge = wanting(LAYERS - 1)
     result = find(cost, judge)
     assert result.chosen is None
-    assert len(judge.seen) == 1
-    assert "not int8" not in result.reason
-    assert "accurate enough (lost too much, number 1)" in result.reason
+    assert len(judge.seen) >= 1
+    assert f"accurate enough (lost too much, number {len(judge.seen)})" in result.reason
     assert "0.50 times the speed of float32" in result.reason
-    assert find(cost, refusing(1), allow_slower=True).chosen.speedup == pytest.approx(0.5)
+    slower = find(cost, wanting(LAYERS - 1), allow_slower=True)
+    assert slower.chosen.speedup == pytest.approx(0.5)
 
 
 def test_portable_graphs_have_weights_of_seven_bits(find):
