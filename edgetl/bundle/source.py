@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from pathlib import Path
 
 from edgetl.bundle.bundle import Bundle
 from edgetl.bundle.export_record import ExportRecord
@@ -74,7 +73,12 @@ def manifest_digests(bundle: Bundle) -> set[str]:
     while the bundle was only in memory, without files.
     """
     manifest = bundle.manifest
-    contents = [manifest.to_bytes(), dataclasses.replace(manifest, files={}).to_bytes()]
-    if bundle.path is not None:
-        contents.append((Path(bundle.path) / MANIFEST).read_bytes())
-    return {hashlib.sha256(content).hexdigest() for content in contents}
+    contents = (manifest.to_bytes(), dataclasses.replace(manifest, files={}).to_bytes())
+    return {manifest_digest(bundle), *(hashlib.sha256(content).hexdigest() for content in contents)}
+
+
+def manifest_digest(bundle: Bundle) -> str:
+    """SHA-256 of a manifest as it lies there; one of an older format has other bytes than ours."""
+    path = bundle.path
+    content = bundle.manifest.to_bytes() if path is None else (path / MANIFEST).read_bytes()
+    return hashlib.sha256(content).hexdigest()

@@ -14,9 +14,10 @@ import numpy as np
 from edgetl._parts import Part
 from edgetl._paths import cache_dir
 from edgetl._records import Clock, head_record
-from edgetl.bundle import MANIFEST, Bundle, Checks, Evidence, ExportRecord, GateRecord, probe_batch
+from edgetl.bundle import Bundle, Checks, Evidence, ExportRecord, GateRecord, probe_batch
 from edgetl.bundle.checks import short_digests
 from edgetl.bundle.evidence import HeadRecord
+from edgetl.bundle.source import manifest_digest
 from edgetl.engines import Engine
 from edgetl.exporter.artefact import Artefact, file_name, finish, operators_of
 from edgetl.exporter.fuse import fuse_head
@@ -110,7 +111,7 @@ def record_of(job: Job, artefact: Artefact, measured: Part) -> ExportRecord:
         fused=options.graph.fused,
         limits=job.limits,
         source="" if source.path is None else str(source.path.resolve()),
-        source_digest=_manifest_digest(source),
+        source_digest=manifest_digest(source),
         float_bytes=len(source.read_graph()),
         accuracy={
             "float32": float(np.mean(before == job.parts.test.targets)),
@@ -130,13 +131,6 @@ def record_of(job: Job, artefact: Artefact, measured: Part) -> ExportRecord:
         machine=describe_machine(),
         compiled={"operators": OPERATORS} if options.graph.format == "ort" else {},
     )
-
-
-def _manifest_digest(source: Bundle) -> str:
-    """SHA-256 of the manifest as it lies there; an older format has other bytes than ours."""
-    path = source.path
-    content = source.manifest.to_bytes() if path is None else (path / MANIFEST).read_bytes()
-    return hashlib.sha256(content).hexdigest()
 
 
 def compiled(draft: Bundle, target: TensorRT, options: ExportOptions) -> Bundle:
