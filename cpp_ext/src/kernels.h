@@ -13,6 +13,7 @@
 
 #include <cstdint>
 
+#include "edgetl/arithmetic.h"
 #include "normalise.h"
 
 // Functions that use an instruction set beyond the baseline carry it as an attribute: the rest of
@@ -27,8 +28,6 @@
 #endif
 
 namespace edgetl {
-
-constexpr std::int32_t kHalf = 1 << 21;  // one half at 22 fractional bits
 
 // Rows of the photo, evenly spaced in memory.
 struct Rows {

@@ -8,10 +8,6 @@
 namespace edgetl {
 namespace {
 
-std::uint8_t to_byte(std::int32_t sum) {
-    return static_cast<std::uint8_t>(std::clamp(sum >> kPrecisionBits, 0, 255));
-}
-
 void pack(const std::int32_t* weights, std::int64_t n, std::int64_t lead, std::int32_t* words) {
     std::copy(weights, weights + n, words + lead);
 }

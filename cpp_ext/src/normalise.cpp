@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "edgetl/arithmetic.h"
+
 namespace edgetl {
 
 Normal make_normal(const float mean[3], const float std[3]) {
@@ -17,9 +19,7 @@ Normal make_normal(const float mean[3], const float std[3]) {
             static_cast<float>(inverse - static_cast<double>(normal.inverse_high[c]));
         for (int value = 0; value < 256; ++value) {
             const float pixel = static_cast<float>(value);
-            const float unit = pixel / 255.0f;
-            const float centred = unit - mean[c];
-            normal.table[c][value] = centred / std[c];
+            normal.table[c][value] = normalise(value, mean[c], std[c]);
             const float unit_fast = std::fma(pixel, kPixelHigh, pixel * kPixelLow);
             const float centred_fast = unit_fast - mean[c];
             const float fast = std::fma(centred_fast, normal.inverse_high[c],

@@ -6,12 +6,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "edgetl/preprocess.h"
+#include "edgetl/arithmetic.h"
 
 namespace edgetl {
-
-// Weights have 22 fractional bits: 32 minus 8 for the pixel minus 2 for overshoot and sign.
-constexpr int kPrecisionBits = 32 - 8 - 2;
 
 // The weights of `count` consecutive outputs of an axis.
 struct Axis {

@@ -11,12 +11,13 @@
 #include <string>
 #include <vector>
 
+#include "edgetl/arithmetic.h"
+
 namespace edgetl {
 
 // In rising order; a machine that has one has those before it.
 enum class Isa { kPortable = 0, kAvx2 = 1, kAvx512 = 2 };
 
-enum class Filter { kBilinear, kBicubic };
 enum class Layout { kNchw, kNhwc };
 enum class Fit { kShortest, kSquash };
 
