@@ -34,8 +34,9 @@ class Preprocess:
     than twice as many pixels as the width). The size of the resized image and the place of the crop
     follow torchvision's ``Resize`` and ``CenterCrop``.
 
-    With ``dtype="uint8"`` the cropped bytes are the result, and the graph normalises them: `mean`
-    and `std` are then what the graph has inside.
+    With ``dtype="float16"`` and ``"bfloat16"`` the float32 result is rounded once more, ties to
+    even. With ``dtype="uint8"`` the cropped bytes are the result, and the graph normalises them:
+    `mean` and `std` are then what the graph has inside.
 
     Args:
         size: Side of the output in pixels.
@@ -48,8 +49,9 @@ class Preprocess:
         decode: ``"full"``, or ``"scaled"``: JPEG files much larger than needed are decoded at a
             reduced size by the codec's DCT scaling (never below twice `resize`); faster, and
             features change slightly.
-        dtype: ``"float32"``, or ``"uint8"`` for a graph that normalises; that one needs
-            ``layout="nhwc"``.
+        dtype: ``"float32"``, ``"float16"``, ``"bfloat16"``, or ``"uint8"`` for what normalises by
+            itself. Numpy has no bfloat16: those arrays are uint16 and hold the bits; in torch,
+            ``tensor.view(torch.bfloat16)``.
 
     Raises:
         TypeError: A size is not an integer, or a mean or deviation not a number.
@@ -64,7 +66,7 @@ class Preprocess:
     layout: Literal["nchw", "nhwc"] = "nchw"
     fit: Literal["shortest", "squash"] = "shortest"
     decode: Literal["full", "scaled"] = "full"
-    dtype: Literal["float32", "uint8"] = "float32"
+    dtype: Literal["float32", "float16", "bfloat16", "uint8"] = "float32"
 
     def __post_init__(self) -> None:
         for name in ("size", "resize"):
@@ -82,12 +84,10 @@ class Preprocess:
             ("layout", ("nchw", "nhwc")),
             ("fit", ("shortest", "squash")),
             ("decode", ("full", "scaled")),
-            ("dtype", ("float32", "uint8")),
+            ("dtype", ("float32", "float16", "bfloat16", "uint8")),
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
-        if self.dtype == "uint8" and self.layout != "nhwc":
-            raise ValueError(f"dtype='uint8' needs layout='nhwc', got layout={self.layout!r}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -95,6 +95,11 @@ class Preprocess:
         if self.layout == "nchw":
             return (3, self.size, self.size)
         return (self.size, self.size, 3)
+
+    @property
+    def array_type(self) -> np.dtype[Any]:
+        """The numpy type of a preprocessed image: `dtype`, and uint16 for bfloat16."""
+        return np.dtype(np.uint16 if self.dtype == "bfloat16" else self.dtype)
 
     @property
     def fingerprint(self) -> str:
@@ -110,14 +115,14 @@ class Preprocess:
             out: Where to write the result, C-contiguous with shape `shape`; allocated if None.
 
         Returns:
-            `out`, of shape `shape` and type `dtype`.
+            `out`, of shape `shape` and type `array_type`.
 
         Raises:
-            TypeError: `image` is not uint8, or `out` not of type `dtype`.
+            TypeError: `image` is not uint8, or `out` not of type `array_type`.
             ValueError: A shape does not fit.
         """
         if out is None:
-            out = np.empty(self.shape, dtype=self.dtype)
+            out = np.empty(self.shape, dtype=self.array_type)
         native.preprocess(image, out, self)
         return out
 
@@ -145,7 +150,7 @@ class Preprocess:
         if set(values) | {"dtype"} != names:
             raise ValueError(
                 f"preprocess needs exactly the keys {sorted(names - {'dtype'})}, and dtype where "
-                f"it is uint8; got {sorted(values)}"
+                f"it is not float32; got {sorted(values)}"
             )
         try:
             return cls(**values)

@@ -4,12 +4,15 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
+#include <string>
 #include <string_view>
 
 #include "bindings.h"
@@ -19,8 +22,8 @@ namespace nb = nanobind;
 namespace {
 
 using Pixels = nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::device::cpu>;
-using Output = nb::ndarray<float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-using Bytes = nb::ndarray<std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+// Of any type; the definition says which one it has to be.
+using Output = nb::ndarray<nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
 edgetl::Isa parse_isa(std::string_view name) {
     for (edgetl::Isa isa : {edgetl::Isa::kPortable, edgetl::Isa::kAvx2, edgetl::Isa::kAvx512})
@@ -29,7 +32,34 @@ edgetl::Isa parse_isa(std::string_view name) {
                                 std::string(name) + "'");
 }
 
-edgetl::Image view(const Pixels& image) {
+edgetl::Dtype parse_dtype(std::string_view name) {
+    if (name == "float32") return edgetl::Dtype::kFloat32;
+    if (name == "float16") return edgetl::Dtype::kFloat16;
+    if (name == "bfloat16") return edgetl::Dtype::kBfloat16;
+    if (name == "uint8") return edgetl::Dtype::kUint8;
+    throw std::invalid_argument("dtype must be float32, float16, bfloat16 or uint8, got '" +
+                                std::string(name) + "'");
+}
+
+// Numpy has no bfloat16: its bits travel as uint16.
+bool holds(const nb::dlpack::dtype& type, edgetl::Dtype dtype) {
+    switch (dtype) {
+        case edgetl::Dtype::kFloat32:
+            return type == nb::dtype<float>();
+        case edgetl::Dtype::kFloat16:
+            return type.code == static_cast<std::uint8_t>(nb::dlpack::dtype_code::Float) &&
+                   type.bits == 16 && type.lanes == 1;
+        case edgetl::Dtype::kBfloat16:
+            return type == nb::dtype<std::uint16_t>();
+        case edgetl::Dtype::kUint8:
+            return type == nb::dtype<std::uint8_t>();
+    }
+    return false;
+}
+
+// The pixels at hand; `whole` has the photo's height and width where they are a part of it.
+edgetl::Image view(const Pixels& image, const std::optional<std::array<std::int64_t, 2>>& whole,
+                   const std::array<std::int64_t, 2>& origin) {
     if (image.shape(2) != 3)
         throw std::invalid_argument("image must have shape (h, w, 3), got " +
                                     std::to_string(image.shape(2)) + " channels");
@@ -39,12 +69,16 @@ edgetl::Image view(const Pixels& image) {
     if (image.stride(2) != 1 || (image.shape(1) > 1 && image.stride(1) != 3))
         throw std::invalid_argument(
             "pixels must be packed (only rows may be strided); use numpy.ascontiguousarray(image)");
-    return {image.data(), static_cast<std::int64_t>(image.shape(0)),
-            static_cast<std::int64_t>(image.shape(1)), image.shape(0) > 1 ? image.stride(0) : 0};
+    const auto height = static_cast<std::int64_t>(image.shape(0));
+    const auto width = static_cast<std::int64_t>(image.shape(1));
+    const std::int64_t stride = height > 1 ? image.stride(0) : 0;
+    const std::array<std::int64_t, 2> sides = whole.value_or(std::array{height, width});
+    return {image.data(), sides[0], sides[1], stride,
+            edgetl::Box{origin[0], origin[1], height, width}};
 }
 
 edgetl::Definition define(std::int64_t size, std::int64_t resize, bool bicubic, bool nhwc,
-                          bool squash, const std::array<double, 3>& mean,
+                          bool squash, std::string_view dtype, const std::array<double, 3>& mean,
                           const std::array<double, 3>& std) {
     edgetl::Definition definition{};
     definition.size = size;
@@ -52,6 +86,7 @@ edgetl::Definition define(std::int64_t size, std::int64_t resize, bool bicubic, 
     definition.filter = bicubic ? edgetl::Filter::kBicubic : edgetl::Filter::kBilinear;
     definition.layout = nhwc ? edgetl::Layout::kNhwc : edgetl::Layout::kNchw;
     definition.fit = squash ? edgetl::Fit::kSquash : edgetl::Fit::kShortest;
+    definition.dtype = parse_dtype(dtype);
     for (int c = 0; c < 3; ++c) {
         definition.mean[c] = static_cast<float>(mean[c]);
         definition.std[c] = static_cast<float>(std[c]);
@@ -59,32 +94,24 @@ edgetl::Definition define(std::int64_t size, std::int64_t resize, bool bicubic, 
     return definition;
 }
 
-template <typename Array>
-void check_output(const Array& out, std::int64_t size, bool nhwc) {
-    const auto side = static_cast<std::size_t>(size);
+void check_output(const Output& out, const edgetl::Definition& definition) {
+    if (!holds(out.dtype(), definition.dtype))
+        throw nb::type_error("out has another type than the definition's");
+    const auto side = static_cast<std::size_t>(definition.size);
+    const bool nhwc = definition.layout == edgetl::Layout::kNhwc;
     if (out.shape(0) != (nhwc ? side : 3) || out.shape(1) != side ||
         out.shape(2) != (nhwc ? 3 : side))
-        throw std::invalid_argument("out has the wrong shape for size " + std::to_string(size));
-}
-
-void preprocess(const Pixels& image, const Output& out, std::int64_t size, std::int64_t resize,
-                bool bicubic, bool nhwc, bool squash, const std::array<double, 3>& mean,
-                const std::array<double, 3>& std, int threads, std::string_view isa) {
-    const auto definition = define(size, resize, bicubic, nhwc, squash, mean, std);
-    check_output(out, size, nhwc);
-    if (reinterpret_cast<std::uintptr_t>(out.data()) % alignof(float) != 0)
+        throw std::invalid_argument("out has the wrong shape for size " + std::to_string(side));
+    if (reinterpret_cast<std::uintptr_t>(out.data()) % (out.dtype().bits / 8) != 0)
         throw std::invalid_argument("out is not aligned");
-    const edgetl::Image pixels = view(image);
-    const edgetl::Isa level = parse_isa(isa);
-    nb::gil_scoped_release release;
-    edgetl::preprocess(pixels, definition, out.data(), threads, level);
 }
 
-void preprocess_bytes(const Pixels& image, const Bytes& out, std::int64_t size, std::int64_t resize,
-                      bool bicubic, bool squash, int threads, std::string_view isa) {
-    const auto definition = define(size, resize, bicubic, true, squash, {0, 0, 0}, {1, 1, 1});
-    check_output(out, size, true);
-    const edgetl::Image pixels = view(image);
+void preprocess(const Pixels& image, const Output& out, const edgetl::Definition& definition,
+                int threads, std::string_view isa,
+                const std::optional<std::array<std::int64_t, 2>>& whole,
+                const std::array<std::int64_t, 2>& origin) {
+    check_output(out, definition);
+    const edgetl::Image pixels = view(image, whole, origin);
     const edgetl::Isa level = parse_isa(isa);
     nb::gil_scoped_release release;
     edgetl::preprocess(pixels, definition, out.data(), threads, level);
@@ -93,14 +120,30 @@ void preprocess_bytes(const Pixels& image, const Bytes& out, std::int64_t size, 
 }  // namespace
 
 void register_preprocess(nb::module_& module) {
+    nb::class_<edgetl::Definition>(module, "Definition",
+                                   "What edgetl.Preprocess says, as the core wants it.")
+        .def(
+            "__init__",
+            [](edgetl::Definition* self, std::int64_t size, std::int64_t resize, bool bicubic,
+               bool nhwc, bool squash, std::string_view dtype, const std::array<double, 3>& mean,
+               const std::array<double, 3>& std) {
+                new (self) edgetl::Definition(
+                    define(size, resize, bicubic, nhwc, squash, dtype, mean, std));
+            },
+            nb::arg("size"), nb::arg("resize"), nb::arg("bicubic"), nb::arg("nhwc"),
+            nb::arg("squash"), nb::arg("dtype"), nb::arg("mean"), nb::arg("std"));
     module.def("preprocess", &preprocess, nb::arg("image").noconvert(), nb::arg("out").noconvert(),
-               nb::arg("size"), nb::arg("resize"), nb::arg("bicubic"), nb::arg("nhwc"),
-               nb::arg("squash"), nb::arg("mean"), nb::arg("std"), nb::arg("threads"),
-               nb::arg("isa"), "Resize, crop, normalise one image into `out`.");
-    module.def("preprocess_bytes", &preprocess_bytes, nb::arg("image").noconvert(),
-               nb::arg("out").noconvert(), nb::arg("size"), nb::arg("resize"), nb::arg("bicubic"),
-               nb::arg("squash"), nb::arg("threads"), nb::arg("isa"),
-               "Resize and crop one image into `out`, without normalising.");
+               nb::arg("definition"), nb::arg("threads"), nb::arg("isa"),
+               nb::arg("whole") = nb::none(), nb::arg("origin") = std::array<std::int64_t, 2>{0, 0},
+               "Resize, crop, normalise one image, or a part of one, into `out`.");
+    module.def(
+        "needed",
+        [](std::int64_t height, std::int64_t width, const edgetl::Definition& definition) {
+            const edgetl::Box box = edgetl::needed(height, width, definition);
+            return nb::make_tuple(box.top, box.left, box.height, box.width);
+        },
+        nb::arg("height"), nb::arg("width"), nb::arg("definition"),
+        "Top, left, height and width of the part of a photo that the output depends on.");
     module.def(
         "best_isa", [] { return std::string(edgetl::isa_name(edgetl::best_isa())); },
         "The best instruction set of this machine.");

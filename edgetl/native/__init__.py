@@ -31,8 +31,10 @@ __all__ = [
     "COMPILED",
     "INSTRUCTION_SETS",
     "MAX_SIDE",
+    "compiled_definition",
     "instruction_set",
     "linear_probabilities",
+    "needed",
     "preprocess",
 ]
 
@@ -60,63 +62,79 @@ def instruction_set() -> str:
     return min(wanted, best, key=INSTRUCTION_SETS.index)
 
 
+@functools.lru_cache(maxsize=64)
+def compiled_definition(definition: Preprocess) -> _core.Definition:
+    """What the compiled core takes for a definition; made once."""
+    return _core.Definition(
+        definition.size,
+        definition.resize,
+        definition.interpolation == "bicubic",
+        definition.layout == "nhwc",
+        definition.fit == "squash",
+        definition.dtype,
+        definition.mean,
+        definition.std,
+    )
+
+
 def preprocess(
     image: NDArray[np.uint8],
     out: NDArray[Any],
     definition: Preprocess,
     *,
     threads: int = 1,
+    whole: tuple[int, int] | None = None,
+    origin: tuple[int, int] = (0, 0),
 ) -> None:
     """Resize, crop, normalise and lay out one image; see `edgetl.Preprocess`.
+
+    A part of a photo does where it covers what the output depends on (`needed`); the result is
+    the whole photo's to the bit.
 
     Args:
         image: (h, w, 3) uint8 RGB, sides 1 to `MAX_SIDE`; rows may be strided, pixels must be
             packed.
-        out: C-contiguous, of shape ``definition.shape`` and type ``definition.dtype``; overwritten.
+        out: C-contiguous, of shape ``definition.shape`` and type ``definition.array_type``;
+            overwritten.
         definition: What to do.
         threads: Threads to split the output rows over. The default suits callers that work on
             several images at once; the GIL is released either way.
+        whole: Height and width of the photo that `image` is a part of; None if it is the photo.
+        origin: Row and column of the photo where the part begins.
 
     Raises:
         TypeError: `image` or `out` is not an array of the right type.
-        ValueError: A shape, a stride or `threads` does not fit.
+        ValueError: A shape, a stride, a part or `threads` does not fit.
         MissingDependencyError: The compiled core is missing and EDGETL_REQUIRE_NATIVE is 1.
     """
     if not COMPILED:
         _check(image, out, definition, threads)
+        _check_part(image, definition, whole, origin)
         _announce_fallback()
-        reference.preprocess(image, out, definition)
+        reference.preprocess(image, out, definition, whole=whole, origin=origin)
         return
     try:
-        if definition.dtype == "uint8":
-            _core.preprocess_bytes(
-                image,
-                out,
-                definition.size,
-                definition.resize,
-                definition.interpolation == "bicubic",
-                definition.fit == "squash",
-                threads,
-                instruction_set(),
-            )
-            return
-        _core.preprocess(
-            image,
-            out,
-            definition.size,
-            definition.resize,
-            definition.interpolation == "bicubic",
-            definition.layout == "nhwc",
-            definition.fit == "squash",
-            definition.mean,
-            definition.std,
-            threads,
-            instruction_set(),
-        )
+        compiled = compiled_definition(definition)
+        _core.preprocess(image, out, compiled, threads, instruction_set(), whole, origin)
     except (TypeError, ValueError):
         # The core refuses whatever does not fit; the words for it are found only when needed.
         _check(image, out, definition, threads)
+        _check_part(image, definition, whole, origin)
         raise
+
+
+def needed(height: int, width: int, definition: Preprocess) -> tuple[int, int, int, int]:
+    """The part of a photo that its output depends on; the rest need not be decoded.
+
+    Args:
+        height: Of the photo, 1 to `MAX_SIDE`.
+        width: Likewise.
+        definition: What is to be done.
+
+    Returns:
+        Top, left, height and width of a rectangle, in pixels of the photo.
+    """
+    return reference.needed(height, width, definition)
 
 
 def linear_probabilities(
@@ -150,7 +168,8 @@ def linear_probabilities(
 def _check(
     image: NDArray[np.uint8], out: NDArray[Any], definition: Preprocess, threads: int
 ) -> None:
-    for name, array, dtype in (("image", image, "uint8"), ("out", out, definition.dtype)):
+    wanted = (("image", image, np.dtype(np.uint8)), ("out", out, definition.array_type))
+    for name, array, dtype in wanted:
         if not isinstance(array, np.ndarray):
             raise TypeError(f"{name} must be a numpy array, got {type(array).__name__}")
         if array.dtype != dtype:
@@ -171,6 +190,31 @@ def _check(
         raise ValueError("out must be C-contiguous, aligned and writeable")
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
+
+
+def _check_part(
+    image: NDArray[np.uint8],
+    definition: Preprocess,
+    whole: tuple[int, int] | None,
+    origin: tuple[int, int],
+) -> None:
+    height, width = image.shape[:2] if whole is None else whole
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise ValueError(f"image sides must be 1 to {MAX_SIDE} pixels, got {height} x {width}")
+    top, left = origin
+    bottom, right = top + image.shape[0], left + image.shape[1]
+    if top < 0 or left < 0 or bottom > height or right > width:
+        raise ValueError(
+            f"a part of {image.shape[0]} x {image.shape[1]} pixels at {origin} does not lie inside "
+            f"the photo of {height} x {width}"
+        )
+    first_row, first_column, rows, columns = needed(height, width, definition)
+    covered = top <= first_row and left <= first_column
+    if not covered or bottom < first_row + rows or right < first_column + columns:
+        raise ValueError(
+            f"the part must cover {rows} x {columns} pixels at {(first_row, first_column)}, got "
+            f"{image.shape[0]} x {image.shape[1]} at {origin}"
+        )
 
 
 @functools.cache

@@ -88,10 +88,12 @@ def test_threads_must_be_positive(threads):
 def test_the_core_itself_refuses_what_does_not_fit():
     """The binding is safe on its own: a mistake in the wrapper must not become a crash."""
 
-    def call(
-        picture, out, *, size=8, resize=8, mean=(0, 0, 0), std=(1, 1, 1), threads=1, isa="avx2"
-    ):
-        _core.preprocess(picture, out, size, resize, True, False, False, mean, std, threads, isa)
+    def call(picture, out, *, threads=1, isa="avx2", whole=None, origin=(0, 0), **changes):
+        values = {"size": 8, "resize": 8, "mean": (0, 0, 0), "std": (1, 1, 1)} | changes
+        compiled = _core.Definition(
+            bicubic=True, nhwc=False, squash=False, dtype="float32", **values
+        )
+        _core.preprocess(picture, out, compiled, threads, isa, whole, origin)
 
     call(image(), output())
     with pytest.raises(TypeError):
@@ -110,9 +112,37 @@ def test_the_core_itself_refuses_what_does_not_fit():
         lambda: call(image(), output(), mean=(np.nan, 0, 1)),
         lambda: call(image(), output(), threads=0),
         lambda: call(image(), output(), isa="sse9"),
+        lambda: call(image(), output(), whole=(9, 12)),
+        lambda: call(image(), output(), whole=(1 << 40, 12)),
+        lambda: call(image(), output(), origin=(0, -1)),
+        lambda: call(image(), output(), origin=(1, 0)),
+        lambda: call(image(), output(), whole=(20, 24)),
+        lambda: call(image(), output(), whole=(20, 24), origin=(1 << 62, 1 << 62)),
     ):
         with pytest.raises(ValueError):
             wrong()
+    with pytest.raises(ValueError, match="float64"):
+        _core.Definition(8, 8, True, False, False, "float64", (0, 0, 0), (1, 1, 1))
+
+
+PART = Preprocess(size=4, resize=8)
+
+
+@pytest.mark.parametrize(
+    ("whole", "origin", "message"),
+    [
+        ((9, 12), (0, 0), r"10 x 12 pixels at \(0, 0\) does not lie inside the photo of 9 x 12"),
+        ((10, 12), (0, 1), r"at \(0, 1\) does not lie inside"),
+        ((10, 13), (0, -1), r"at \(0, -1\) does not lie inside"),
+        ((40, 12), (0, 0), r"must cover \d+ x \d+ pixels at \(\d+, \d+\), got 10 x 12 at \(0, 0\)"),
+        ((10, 90), (0, 70), "must cover"),
+        ((native.MAX_SIDE + 1, 12), (0, 0), "image sides must be 1 to 1048576"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(whole, origin, message):
+    out = np.empty(PART.shape, np.float32)
+    with pytest.raises(ValueError, match=message):
+        native.preprocess(image(), out, PART, whole=whole, origin=origin)
 
 
 BYTES = Preprocess(size=8, resize=8, layout="nhwc", dtype="uint8")
@@ -134,7 +164,8 @@ def test_bad_outputs_of_bytes_are_refused(bad, error, message):
 
 def test_the_core_itself_refuses_what_does_not_fit_bytes():
     def call(picture, out, *, size=8, resize=8, threads=1, isa="avx2"):
-        _core.preprocess_bytes(picture, out, size, resize, True, False, threads, isa)
+        compiled = _core.Definition(size, resize, True, True, False, "uint8", (0, 0, 0), (1, 1, 1))
+        _core.preprocess(picture, out, compiled, threads, isa)
 
     fitting = np.empty((8, 8, 3), np.uint8)
     call(image(), fitting)

@@ -20,42 +20,19 @@ FILTERS = {
 }
 
 
-def run(image, definition, *, isa=None, threads=1):
-    if definition.dtype == "uint8":
-        return run_bytes(image, definition, isa=isa, threads=threads)
-    out = np.full(definition.shape, np.nan, dtype=np.float32)
-    _core.preprocess(
-        image,
-        out,
-        definition.size,
-        definition.resize,
-        definition.interpolation == "bicubic",
-        definition.layout == "nhwc",
-        definition.fit == "squash",
-        definition.mean,
-        definition.std,
-        threads,
-        isa or ISAS[-1],
-    )
-    return out
+LAYOUTS = ("nchw", "nhwc")
+DTYPES = ("float32", "float16", "bfloat16", "uint8")
 
 
-def run_bytes(image, definition, *, isa, threads):
-    # Guard bytes around the output: the vector loops work on 16 columns at once.
-    length = 3 * definition.size**2
-    buffer = np.full(length + 64, 171, dtype=np.uint8)
-    out = buffer[32:-32].reshape(definition.shape)
-    _core.preprocess_bytes(
-        image,
-        out,
-        definition.size,
-        definition.resize,
-        definition.interpolation == "bicubic",
-        definition.fit == "squash",
-        threads,
-        isa or ISAS[-1],
-    )
-    assert (buffer[:32] == 171).all() and (buffer[-32:] == 171).all()
+def run(image, definition, *, isa=None, threads=1, whole=None, origin=(0, 0)):
+    # Guard bytes around the output: the vector loops work on many columns at once.
+    dtype = definition.array_type
+    length = 3 * definition.size**2 * dtype.itemsize
+    buffer = np.full(length + 128, 171, dtype=np.uint8)
+    out = buffer[64:-64].view(dtype).reshape(definition.shape)
+    compiled = native.compiled_definition(definition)
+    _core.preprocess(image, out, compiled, threads, isa or ISAS[-1], whole, origin)
+    assert (buffer[:64] == 171).all() and (buffer[-64:] == 171).all()
     return out
 
 
@@ -83,12 +60,31 @@ def expected(image, definition):
     resized = pillow_resize(image, columns, rows, FILTERS[definition.interpolation])
     top, left = round((rows - size) / 2.0), round((columns - size) / 2.0)
     crop = resized[top : top + size, left : left + size]
+    if definition.layout == "nchw":
+        crop = crop.transpose(2, 0, 1)
     if definition.dtype == "uint8":
         return crop
     crop = crop.astype(np.float32)
-    mean, std = np.float32(definition.mean), np.float32(definition.std)
-    result = (crop / np.float32(255) - mean) / std
-    return result.transpose(2, 0, 1) if definition.layout == "nchw" else result
+    channels = (3, 1, 1) if definition.layout == "nchw" else (3,)
+    mean = np.float32(definition.mean).reshape(channels)
+    std = np.float32(definition.std).reshape(channels)
+    return rounded((crop / np.float32(255) - mean) / std, definition.dtype)
+
+
+def rounded(values, dtype):
+    """Numpy's float16; for bfloat16, the nearer of the two neighbours, by their distances."""
+    if dtype == "float32":
+        return values
+    if dtype == "float16":
+        with np.errstate(over="ignore"):
+            return values.astype(np.float16)
+    down = values.view(np.uint32) >> np.uint32(16)  # towards zero
+    lower, upper = ((down + np.uint32(step)) << np.uint32(16) for step in (0, 1))
+    exact = np.abs(values.astype(np.float64))
+    below = exact - np.abs(lower.view(np.float32).astype(np.float64))
+    above = np.abs(upper.view(np.float32).astype(np.float64)) - exact
+    away = (above < below) | ((above == below) & (down % 2 == 1))
+    return (down + away).astype(np.uint16)
 
 
 def random_case(rng, *, longest=500, most=260):
@@ -98,13 +94,12 @@ def random_case(rng, *, longest=500, most=260):
     if rng.random() < 0.5:
         image = np.where(image < 128, np.uint8(0), np.uint8(255))
     resize = int(rng.integers(1, most))
-    layout, dtype = rng.choice([("nchw", "float32"), ("nhwc", "float32"), ("nhwc", "uint8")])
     definition = Preprocess(
         size=int(rng.integers(1, resize + 1)),
         resize=resize,
         interpolation=str(rng.choice(["bilinear", "bicubic"])),
-        layout=str(layout),
-        dtype=str(dtype),
+        layout=str(rng.choice(LAYOUTS)),
+        dtype=str(rng.choice(DTYPES)),
         fit=str(rng.choice(["shortest", "squash"])),
     )
     return image, definition
@@ -126,9 +121,8 @@ def test_equals_pillow_to_the_bit_on_random_sizes(isa, seed):
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize(
-    ("layout", "dtype"), [("nchw", "float32"), ("nhwc", "float32"), ("nhwc", "uint8")]
-)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize(
     ("height", "width"),
@@ -161,7 +155,7 @@ def test_reference_equals_pillow(seed):
     rng = np.random.default_rng(100 + seed)
     for _ in range(15):
         image, definition = random_case(rng, longest=120, most=64)
-        out = np.empty(definition.shape, dtype=definition.dtype)
+        out = np.empty(definition.shape, dtype=definition.array_type)
         reference.preprocess(image, out, definition)
         np.testing.assert_array_equal(out, expected(image, definition), err_msg=f"{definition}")
 
@@ -200,6 +194,46 @@ def test_strided_rows(isa):
             actual, run(np.ascontiguousarray(view), definition, isa=isa), err_msg=name
         )
         np.testing.assert_array_equal(actual, expected(np.ascontiguousarray(view), definition))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("seed", range(2))
+def test_the_part_that_is_needed_is_enough(isa, seed):
+    rng = np.random.default_rng(200 + seed)
+    for number in range(60):
+        image, definition = random_case(rng, longest=300, most=130)
+        if max(image.shape[:2]) * definition.resize > 20_000 * min(image.shape[:2]):
+            continue
+        top, left, height, width = native.needed(*image.shape[:2], definition)
+        compiled = native.compiled_definition(definition)
+        assert _core.needed(*image.shape[:2], compiled) == (top, left, height, width)
+        part = image[top : top + height, left : left + width]
+        if number % 3:  # without memory around it that the loops might read
+            part = np.ascontiguousarray(part)
+        if number % 3 == 1:  # nor rows that follow
+            part = np.ascontiguousarray(part[::-1])[::-1]
+        whole, wanted = image.shape[:2], expected(image, definition)
+        arguments = {"isa": isa, "threads": 1 + number % 2, "whole": whole, "origin": (top, left)}
+        np.testing.assert_array_equal(
+            run(part, definition, **arguments), wanted, err_msg=f"{definition}"
+        )
+        out = np.empty(definition.shape, definition.array_type)
+        reference.preprocess(part, out, definition, whole=whole, origin=(top, left))
+        np.testing.assert_array_equal(out, wanted)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_what_is_not_needed_does_not_matter(interpolation):
+    rng = np.random.default_rng(8)
+    for height, width in ((375, 500), (500, 333), (700, 90), (31, 40)):
+        definition = Preprocess(size=60, resize=80, interpolation=interpolation)
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        top, left, rows, columns = native.needed(height, width, definition)
+        assert rows < height or columns < width
+        other = 255 - image
+        inside = np.s_[top : top + rows, left : left + columns]
+        other[inside] = image[inside]
+        np.testing.assert_array_equal(run(other, definition), run(image, definition))
 
 
 @pytest.mark.parametrize("isa", ISAS)

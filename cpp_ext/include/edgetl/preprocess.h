@@ -1,10 +1,10 @@
 // The public face of the CPU preprocessing kernel: plain pointers and sizes, no Python.
 //
 // One call turns one decoded photo (uint8, rows of packed RGB) into one network input: antialiased
-// resize and centre crop, then normalisation and layout (float32), or the bytes as they are
-// (uint8), in one pass over the data. Only what the crop shows is computed. On every instruction
-// set the resize equals Pillow's Image.resize to the bit, and the normalisation equals (value / 255
-// - mean) / std rounded after each step.
+// resize and centre crop, then normalisation, type and layout, in one pass over the data. Only what
+// the crop shows is computed, and only what it depends on has to be decoded. On every instruction
+// set the resize equals Pillow's Image.resize to the bit, the normalisation equals (value / 255 -
+// mean) / std rounded to float32 after each step, and the 16-bit types are that rounded once more.
 #pragma once
 
 #include <cstdint>
@@ -20,17 +20,33 @@ enum class Isa { kPortable = 0, kAvx2 = 1, kAvx512 = 2 };
 
 enum class Layout { kNchw, kNhwc };
 enum class Fit { kShortest, kSquash };
+// kUint8 is the resized bytes as they are; mean and std are then checked and not used.
+enum class Dtype { kFloat32, kFloat16, kBfloat16, kUint8 };
 
 // Sides beyond this are refused: the fixed-point weights would lose their meaning long after it.
 constexpr std::int64_t kMaxSide = std::int64_t{1} << 20;
 
-struct Image {
-    const std::uint8_t* data;  // first byte of the first row
+// A rectangle of a photo, in its pixels.
+struct Box {
+    std::int64_t top;
+    std::int64_t left;
     std::int64_t height;
     std::int64_t width;
-    std::int64_t
-        stride;  // bytes from one row to the next; may be negative or larger than 3 * width
 };
+
+// A photo, or the part of one that is at hand.
+struct Image {
+    const std::uint8_t* data;  // first byte of the first row of `part`
+    std::int64_t height;       // of the whole photo
+    std::int64_t width;
+    std::int64_t stride;  // bytes from one row to the next; may be negative, or leave gaps
+    Box part;             // where in the whole photo `data` lies
+};
+
+inline Image whole_image(const std::uint8_t* data, std::int64_t height, std::int64_t width,
+                         std::int64_t stride) {
+    return {data, height, width, stride, {0, 0, height, width}};
+}
 
 struct Definition {
     std::int64_t size;    // side of the output
@@ -38,6 +54,7 @@ struct Definition {
     Filter filter;
     Layout layout;
     Fit fit;
+    Dtype dtype;
     float mean[3];
     float std[3];
 };
@@ -54,17 +71,21 @@ struct Geometry {
 
 Geometry geometry(std::int64_t height, std::int64_t width, const Definition& definition);
 
+// The part of a photo of height x width pixels that the output depends on; never empty. Throws
+// std::invalid_argument for sizes out of range.
+Box needed(std::int64_t height, std::int64_t width, const Definition& definition);
+
+// Bytes of one output.
+std::int64_t output_bytes(const Definition& definition);
+
 // The best instruction set of this machine and operating system, found once.
 Isa best_isa();
 const char* isa_name(Isa isa);
 
-// Writes 3 * size * size floats to `out`. `threads` splits the output rows; `isa` beyond what the
-// machine has falls back to the best there is. Throws std::invalid_argument for sizes out of range.
-void preprocess(const Image& image, const Definition& definition, float* out, int threads, Isa isa);
-
-// Writes 3 * size * size bytes, pixel by pixel: what the other one normalises. The layout must be
-// Layout::kNhwc; mean and std are checked and not used.
-void preprocess(const Image& image, const Definition& definition, std::uint8_t* out, int threads,
-                Isa isa);
+// Writes 3 * size * size values to `out`, aligned for the type, without gaps. What a part gives
+// equals, to the bit, what the whole photo gives. `threads` splits the output rows; `isa` beyond
+// what the machine has falls back to the best there is. Throws std::invalid_argument for sizes out
+// of range, or a part that does not cover what is needed.
+void preprocess(const Image& image, const Definition& definition, void* out, int threads, Isa isa);
 
 }  // namespace edgetl
