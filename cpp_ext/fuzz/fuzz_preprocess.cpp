@@ -82,7 +82,7 @@ edgetl::Box take_part(fuzz::Input& input, std::int64_t height, std::int64_t widt
             return part;
         }
         default:
-            return {input.size(height, height) - 1, input.size(width, width) - 1,
+            return {input.size(height, height), input.size(width, width),
                     input.size(height, height), input.size(width, width)};
     }
 }
