@@ -2,15 +2,26 @@
 #include "edgetl/preprocess.h"
 #include "kernels.h"
 
+#ifdef EDGETL_X86
+#include <cpuid.h>
+#endif
+
 namespace edgetl {
 namespace {
+
+#ifdef EDGETL_X86
+// Not every compiler's builtin knows it; its registers are those of AVX.
+bool has_f16c() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & (1u << 29)) != 0;
+}
+#endif
 
 Isa detect() {
 #ifdef EDGETL_X86
     // These builtins also ask the operating system whether it saves the wide registers.
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                      __builtin_cpu_supports("f16c");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                         __builtin_cpu_supports("avx512vnni");
