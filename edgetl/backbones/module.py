@@ -44,6 +44,8 @@ class ModuleBackbone:
     ) -> None:
         if preprocess.layout != "nchw":
             raise ValueError(f"torch networks need layout='nchw', got {preprocess.layout!r}")
+        if preprocess.dtype != "float32":
+            raise ValueError(f"a backbone's graph takes float32, got dtype={preprocess.dtype!r}")
         self.name = name
         self.architecture = architecture
         self.module = module.eval().requires_grad_(False)

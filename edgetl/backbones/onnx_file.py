@@ -193,6 +193,8 @@ def _check_input(shape: tuple[int | None, ...], preprocess: Preprocess, path: Pa
             f"the input of {path} has shape ({text}), and preprocess gives (n, "
             f"{', '.join(map(str, wanted))}); change its size or layout"
         )
+    if preprocess.dtype != "float32":
+        raise ValueError(f"the input of {path} is float32, got dtype={preprocess.dtype!r}")
 
 
 def _find_output(model: Any, metadata: dict[str, str], path: Path) -> str:

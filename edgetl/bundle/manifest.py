@@ -24,6 +24,8 @@ FORMAT = 2
 _READ = (1, 2)
 MANIFEST = "manifest.json"
 
+_GRAPHS_TAKE = (("float32", "nchw"), ("float32", "nhwc"), ("uint8", "nhwc"))
+
 _DIGEST_KEY = b'"digest": "'
 _NO_DIGEST = "0" * 64
 
@@ -151,9 +153,15 @@ def _from_content(content: dict[str, Any]) -> Manifest:
     if len(set(labels)) != len(labels) or len(labels) < 2:
         raise ValueError(f"need at least 2 distinct labels, got {labels[:8]}")
     evidence = content["evidence"]
+    preprocess = Preprocess.from_json(content["preprocess"])
+    if (preprocess.dtype, preprocess.layout) not in _GRAPHS_TAKE:
+        raise ValueError(
+            f"a bundle's graph takes float32, or uint8 in nhwc; preprocess gives "
+            f"{preprocess.dtype} in {preprocess.layout}"
+        )
     return Manifest(
         labels=labels,
-        preprocess=Preprocess.from_json(content["preprocess"]),
+        preprocess=preprocess,
         backbone=str(backbone["name"]),
         dim=int(backbone["dim"]),
         graph=backbone["graph"],

@@ -1,5 +1,6 @@
 """Backbones from ONNX files: which output, which batch size, which refusals."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -192,6 +193,13 @@ def test_graphs_that_can_be_no_backbone(options, message, tmp_path):
     path = make(tmp_path / "net.onnx", **options)
     with pytest.raises(ValueError, match=message):
         load_backbone(str(path), preprocess=SMALL)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "uint8"])
+def test_graphs_take_float32(tmp_path, dtype):
+    path = make(tmp_path / "net.onnx")
+    with pytest.raises(ValueError, match=f"is float32, got dtype='{dtype}'"):
+        load_backbone(str(path), preprocess=dataclasses.replace(SMALL, dtype=dtype))
 
 
 def test_preprocessing_must_be_known(tmp_path):

@@ -146,6 +146,8 @@ def test_inputs_that_do_not_fit(tmp_path, save_weights):
         load_backbone("vit_tiny_patch16_224", vit, preprocess=Preprocess(size=160))
     with pytest.raises(ValueError, match="layout='nchw'"):
         load_backbone("vit_tiny_patch16_224", vit, preprocess=Preprocess(layout="nhwc"))
+    with pytest.raises(ValueError, match="takes float32, got dtype='bfloat16'"):
+        load_backbone("vit_tiny_patch16_224", vit, preprocess=Preprocess(dtype="bfloat16"))
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,8 @@ def rewritten(manifest: Manifest, change) -> bytes:
         (lambda c: c["backbone"].update(dim=float("inf")), "not JSON"),
         (lambda c: c["backbone"].update(dim="many"), "not a valid manifest"),
         (lambda c: c["preprocess"].update(surprise=1), "surprise"),
+        (lambda c: c["preprocess"].update(dtype="float16"), "takes float32, or uint8 in nhwc"),
+        (lambda c: c["preprocess"].update(dtype="uint8"), "preprocess gives uint8 in nchw"),
         (lambda c: c.update(backbone=[]), "not a valid manifest"),
         (lambda c: c.update(head={"kind": "softmax"}), "arrays"),
     ],

@@ -12,8 +12,7 @@ from PIL import Image
 from edgetl import Preprocess, native
 from edgetl.native import _core, reference
 
-BEST = native.INSTRUCTION_SETS.index(_core.best_isa())
-ISAS = native.INSTRUCTION_SETS[: BEST + 1]
+ISAS = native.instruction_sets()
 FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
