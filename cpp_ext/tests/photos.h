@@ -73,8 +73,8 @@ inline std::vector<std::uint8_t> run(const edgetl::Image& image,
 // The instruction sets of this machine, the plain one first.
 inline std::vector<edgetl::Isa> machine_isas() {
     std::vector<edgetl::Isa> result;
-    for (const edgetl::Isa isa : {edgetl::Isa::kPortable, edgetl::Isa::kAvx2, edgetl::Isa::kAvx512})
-        if (isa <= edgetl::best_isa()) result.push_back(isa);
+    for (const edgetl::Isa isa : edgetl::kIsas)
+        if (edgetl::has_isa(isa)) result.push_back(isa);
     return result;
 }
 

@@ -89,7 +89,7 @@ TEST(a_level_beyond_the_machine_falls_back) {
     const Photo photo = small_photo(random);
     const Definition definition = check::random_definition(random, 40);
     const auto expected = check::run(photo.view(), definition, 1, Isa::kPortable);
-    for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512})
+    for (const Isa isa : edgetl::kIsas)
         CHECK(check::run(photo.view(), definition, 1, isa) == expected);
 }
 

@@ -144,7 +144,7 @@ def _core() -> Core:
     best = "portable"
     try:
         module: Any = importlib.import_module("edgetl.native._core")
-        path, best = str(module.__file__), str(module.best_isa())
+        path, best = str(module.__file__), native.instruction_sets()[-1]
     except ImportError as error:
         reason = str(error)
     in_use = None
