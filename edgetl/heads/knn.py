@@ -23,8 +23,8 @@ class KnnHead(Head):
     """The k nearest training samples by cosine similarity vote, each with its sample weight.
 
     Scores are logarithms of the shares of the votes, smoothed by one vote spread over all classes.
-    Of equally similar samples the earlier ones vote. The temperature is fitted on scores of held-out
-    samples. A stored head is as large as its training features: (n, dim) float32.
+    Of equally similar samples the earlier ones vote. The temperature is fitted on scores of
+    held-out samples. A stored head is as large as its training features: (n, dim) float32.
 
     Args:
         n_neighbors: k; all samples vote if there are fewer.

@@ -51,9 +51,7 @@ def check_array(
         raise ValueError(f"{name} must be writeable")
 
 
-def check_apart(
-    out: tuple[str, NDArray[Any]], *others: tuple[str, NDArray[Any]]
-) -> None:
+def check_apart(out: tuple[str, NDArray[Any]], *others: tuple[str, NDArray[Any]]) -> None:
     """Refuse an output that shares memory with anything else."""
     for name, other in others:
         if np.may_share_memory(out[1], other):

@@ -69,7 +69,7 @@ def softmax(
     """Softmax of ``scores / temperature`` over each row, safe from overflow.
 
     In the compiled core always. The relative error of a probability is below 1e-14 times one plus
-    the distance of its score to the largest, over the temperature; smaller than 1e-307 becomes 0.
+    the size of the row's largest score over the temperature; smaller than 1e-307 becomes 0.
 
     Args:
         scores: (n, classes) float64.
@@ -94,8 +94,10 @@ def softmax(
     if compiled():
         status = _core.softmax(scores, temperature, result, instruction_set())
     else:
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(scores / temperature).all()
+        status = OK if finite else NOT_FINITE
         result[...] = reference.softmax(scores, temperature)
-        status = OK if np.isfinite(result).all() else NOT_FINITE
     if status != OK:
         raise ValueError("softmax: a score is NaN or infinite, or beyond range when divided")
     return result
@@ -307,32 +309,13 @@ def softmax_step(
         ValueError: Something does not fit, has gaps, shares memory or is not finite. Nothing was
             changed.
     """
-    coef, intercept = parameters
-    check_array("features", features, (None, None), np.float32)
-    n, dim = features.shape
-    check_array("codes", codes, (n,), np.int64)
-    moving = [("coef", coef), ("intercept", intercept)]
-    check_array("coef", coef, (None, dim), np.float64, writeable=True)
-    check_array("intercept", intercept, (len(coef),), np.float64, writeable=True)
-    if step.momentum:
-        if velocity is None:
-            raise ValueError(f"a momentum of {step.momentum} needs a velocity")
-        for name, array, like in zip(("coef", "intercept"), velocity, parameters, strict=True):
-            check_array(f"velocity of {name}", array, like.shape, np.float64, writeable=True)
-            moving.append((f"velocity of {name}", array))
-    else:
+    if not step.momentum:
         velocity = None
-    fixed: list[tuple[str, NDArray[Any]]] = [("features", features), ("codes", codes)]
-    if weights is not None:
-        check_array("weights", weights, (n,), np.float64)
-        if not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
-            raise ValueError("weights must be finite, not negative, and not all zero")
-        fixed.append(("weights", weights))
-    if n == 0 or codes.min() < 0 or codes.max() >= len(coef):
-        found = f"{codes.min()} to {codes.max()}" if n else "no samples"
-        raise ValueError(f"codes must be 0 to {len(coef) - 1} and at least one, got {found}")
-    for index, array in enumerate(moving):
-        check_apart(array, *moving[index + 1 :], *fixed)
+    elif velocity is None:
+        raise ValueError(f"a momentum of {step.momentum} needs a velocity")
+    _check_step(features, codes, weights, parameters, velocity)
+    coef, intercept = parameters
+    n = len(features)
     message = "softmax_step: a feature, a parameter or a score is NaN or infinite"
     if not compiled() or n * coef.size > 16 * FEW:
         try:
@@ -363,6 +346,37 @@ def softmax_step(
     if status != OK:
         raise ValueError(message)
     return loss
+
+
+def _check_step(
+    features: NDArray[np.float32],
+    codes: NDArray[np.int64],
+    weights: NDArray[np.float64] | None,
+    parameters: Parameters,
+    velocity: Parameters | None,
+) -> None:
+    """Refuse what does not fit together; see `softmax_step`."""
+    coef, intercept = parameters
+    check_array("features", features, (None, None), np.float32)
+    n, dim = features.shape
+    check_array("codes", codes, (n,), np.int64)
+    check_array("coef", coef, (None, dim), np.float64, writeable=True)
+    check_array("intercept", intercept, (len(coef),), np.float64, writeable=True)
+    changed = [("coef", coef), ("intercept", intercept)]
+    for (name, array), moving in zip(list(changed), velocity or (), strict=False):
+        check_array(f"velocity of {name}", moving, array.shape, np.float64, writeable=True)
+        changed.append((f"velocity of {name}", moving))
+    fixed: list[tuple[str, NDArray[Any]]] = [("features", features), ("codes", codes)]
+    if weights is not None:
+        check_array("weights", weights, (n,), np.float64)
+        if not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+            raise ValueError("weights must be finite, not negative, and not all zero")
+        fixed.append(("weights", weights))
+    if n == 0 or codes.min() < 0 or codes.max() >= len(coef):
+        found = f"{codes.min()} to {codes.max()}" if n else "no samples"
+        raise ValueError(f"codes must be 0 to {len(coef) - 1} and at least one, got {found}")
+    for index, array_of in enumerate(changed):
+        check_apart(array_of, *changed[index + 1 :], *fixed)
 
 
 def _finite(values: NDArray[Any], what: str) -> NDArray[Any]:

@@ -64,7 +64,9 @@ class RidgeState:
         inverse = np.zeros(dim * (dim + 1) // 2)
         inverse[np.cumsum(np.arange(1, dim + 1)) - 1] = 1 / alpha
         zeros = np.zeros
-        return cls(inverse, zeros((classes, dim)), zeros(classes), zeros(dim), zeros(classes), zeros(1))
+        return cls(
+            inverse, zeros((classes, dim)), zeros(classes), zeros(dim), zeros(classes), zeros(1)
+        )
 
     @classmethod
     def of(
@@ -152,9 +154,7 @@ class RidgeState:
             raise ValueError(f"weight must be positive, got {weight}")
         self._update(x, targets, -weight)
 
-    def _update(
-        self, x: NDArray[np.float32], targets: NDArray[np.float64], weight: float
-    ) -> None:
+    def _update(self, x: NDArray[np.float32], targets: NDArray[np.float64], weight: float) -> None:
         classes, dim = self.coef.shape
         shapes = ((dim * (dim + 1) // 2,), (classes, dim), (classes,), (dim,), (classes,), (1,))
         state = tuple(getattr(self, name) for name in NAMES)
@@ -168,7 +168,19 @@ class RidgeState:
         status = OK
         if compiled():
             scratch = np.empty(2 * dim)
-            status = _core.ridge_update(*state, x, targets, weight, scratch, instruction_set())
+            status = _core.ridge_update(
+                self.inverse,
+                self.coef,
+                self.intercept,
+                self.mean,
+                self.target_mean,
+                self.total,
+                x,
+                targets,
+                weight,
+                scratch,
+                instruction_set(),
+            )
         else:
             try:
                 reference.ridge_update(state, x, targets, weight)

@@ -32,8 +32,8 @@ Status linear_scores(const float* features, std::int64_t n, std::int64_t dim, co
                      const double* intercept, std::int64_t classes, double* out, Isa isa);
 
 // softmax(scores / temperature) of each row of (n, classes); the temperature is positive. `out` may
-// be `scores` itself. Relative error of a probability below 1e-14 times (1 + its distance to the
-// largest score / temperature); smaller than 1e-307 becomes 0.
+// be `scores` itself. Relative error of a probability below 1e-14 times one plus the size of the
+// row's largest score over the temperature; smaller than 1e-307 becomes 0.
 Status softmax(const double* scores, std::int64_t n, std::int64_t classes, double temperature,
                double* out, Isa isa);
 
