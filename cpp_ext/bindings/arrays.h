@@ -19,7 +19,7 @@ using Array =
     nanobind::ndarray<T, nanobind::ndim<kAxes>, nanobind::c_contig, nanobind::device::cpu>;
 
 inline edgetl::Isa named_isa(std::string_view name) {
-    for (edgetl::Isa isa : {edgetl::Isa::kPortable, edgetl::Isa::kAvx2, edgetl::Isa::kAvx512})
+    for (edgetl::Isa isa : edgetl::kIsas)
         if (name == edgetl::isa_name(isa)) return isa;
     throw std::invalid_argument("unknown instruction set '" + std::string(name) + "'");
 }

@@ -6,8 +6,10 @@
 // any machine. No fused multiply-add and one fixed order of every sum: all sets give the same bits.
 #pragma once
 
+#include <algorithm>
+
 #include "edgetl/preprocess.h"  // Isa, best_isa
-#include "kernels.h"            // EDGETL_TARGET
+#include "kernels.h"            // EDGETL_X86
 
 #if defined(__GNUC__) || defined(__clang__)
 #define EDGETL_INLINE inline __attribute__((always_inline))
@@ -17,31 +19,28 @@
 
 namespace edgetl {
 
-#if defined(EDGETL_X86) && (defined(__GNUC__) || defined(__clang__))
-#define EDGETL_WIDE 1
+#ifdef EDGETL_X86
 template <typename Body, typename... Args>
-EDGETL_TARGET("avx2")
-bool run_avx2(Args... args) {
+__attribute__((target("avx2"))) bool run_avx2(Args... args) {
     return Body::template run<4>(args...);
 }
 
 template <typename Body, typename... Args>
-EDGETL_TARGET("avx512f,avx512bw,avx512vl")
-bool run_avx512(Args... args) {
+__attribute__((target("avx512f,avx512bw,avx512vl"))) bool run_avx512(Args... args) {
     return Body::template run<8>(args...);
 }
 #endif
 
-// Calls Body::run with the vectors of `isa`, or of the best this machine has if that is less.
+// Calls Body::run with the vectors of `isa`, or of the best this machine has if that is less. On
+// ARM the baseline has vectors of two, and there is nothing to choose.
 template <typename Body, typename... Args>
 bool dispatch(Isa isa, Args... args) {
-    const Isa best = best_isa();
-    const Isa level = static_cast<int>(isa) < static_cast<int>(best) ? isa : best;
-#ifdef EDGETL_WIDE
-    if (level == Isa::kAvx512) return run_avx512<Body>(args...);
+#ifdef EDGETL_X86
+    const Isa level = std::min(isa, best_isa());
+    if (level >= Isa::kAvx512) return run_avx512<Body>(args...);
     if (level == Isa::kAvx2) return run_avx2<Body>(args...);
 #endif
-    static_cast<void>(level);
+    static_cast<void>(isa);
     return Body::template run<2>(args...);
 }
 

@@ -1,17 +1,15 @@
 // Conversions between float32 and 16-bit floats; see half.h.
 #include "half.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "edgetl/arithmetic.h"
 #include "kernels.h"
 
-#if defined(EDGETL_X86) && (defined(__GNUC__) || defined(__clang__))
-#define EDGETL_F16C 1
-#include <cpuid.h>
+#if defined(EDGETL_X86)
 #include <immintrin.h>
-#elif defined(__aarch64__) && defined(__ARM_NEON)
-#define EDGETL_NEON 1
+#elif defined(EDGETL_NEON)
 #include <arm_neon.h>
 #endif
 
@@ -34,16 +32,12 @@ float from_float16(std::uint16_t half) {
     return sign ? -size : size;
 }
 
-#ifdef EDGETL_F16C
-bool has_f16c() {
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & (1u << 29)) != 0;
-}
-
+#ifdef EDGETL_X86
 // The number of values done; the caller does the rest. A NaN loses its payload first, as the
 // portable conversion drops it.
-EDGETL_TARGET("avx2,f16c")
-std::int64_t narrow_avx2(const float* values, std::int64_t count, std::uint16_t* out) {
+__attribute__((target("avx2,f16c"))) std::int64_t narrow_avx2(const float* values,
+                                                              std::int64_t count,
+                                                              std::uint16_t* out) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     const __m256 quiet = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000));
     std::int64_t i = 0;
@@ -58,8 +52,8 @@ std::int64_t narrow_avx2(const float* values, std::int64_t count, std::uint16_t*
     return i;
 }
 
-EDGETL_TARGET("avx2,f16c")
-std::int64_t widen_avx2(const std::uint16_t* values, std::int64_t count, float* out) {
+__attribute__((target("avx2,f16c"))) std::int64_t widen_avx2(const std::uint16_t* values,
+                                                             std::int64_t count, float* out) {
     std::int64_t i = 0;
     for (; i + 8 <= count; i += 8) {
         const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values + i));
@@ -93,29 +87,24 @@ std::int64_t widen_neon(const std::uint16_t* values, std::int64_t count, float* 
 #endif
 
 // Eight at a time on every processor that converts at all: memory is what limits it.
-std::int64_t narrow_wide(const float* values, std::int64_t count, std::uint16_t* out, Isa isa) {
-#if defined(EDGETL_F16C)
-    static const bool there = has_f16c();
-    if (there && isa != Isa::kPortable && best_isa() != Isa::kPortable)
-        return narrow_avx2(values, count, out);
+std::int64_t narrow_wide([[maybe_unused]] const float* values, [[maybe_unused]] std::int64_t count,
+                         [[maybe_unused]] std::uint16_t* out, [[maybe_unused]] Isa isa) {
+#if defined(EDGETL_X86)
+    if (std::min(isa, best_isa()) >= Isa::kAvx2) return narrow_avx2(values, count, out);
 #elif defined(EDGETL_NEON)
-    return narrow_neon(values, count, out);
+    if (isa != Isa::kPortable) return narrow_neon(values, count, out);
 #endif
-    static_cast<void>(values), static_cast<void>(count), static_cast<void>(out);
-    static_cast<void>(isa);
     return 0;
 }
 
-std::int64_t widen_wide(const std::uint16_t* values, std::int64_t count, float* out, Isa isa) {
-#if defined(EDGETL_F16C)
-    static const bool there = has_f16c();
-    if (there && isa != Isa::kPortable && best_isa() != Isa::kPortable)
-        return widen_avx2(values, count, out);
+std::int64_t widen_wide([[maybe_unused]] const std::uint16_t* values,
+                        [[maybe_unused]] std::int64_t count, [[maybe_unused]] float* out,
+                        [[maybe_unused]] Isa isa) {
+#if defined(EDGETL_X86)
+    if (std::min(isa, best_isa()) >= Isa::kAvx2) return widen_avx2(values, count, out);
 #elif defined(EDGETL_NEON)
-    return widen_neon(values, count, out);
+    if (isa != Isa::kPortable) return widen_neon(values, count, out);
 #endif
-    static_cast<void>(values), static_cast<void>(count), static_cast<void>(out);
-    static_cast<void>(isa);
     return 0;
 }
 

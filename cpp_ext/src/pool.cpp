@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "half.h"
 #include "lanes.h"
@@ -114,7 +113,7 @@ struct Differences {
 // Writes a row in its storage type; returns the sum of the squares of what that changed.
 double store(const float* row, std::int64_t count, Storage storage, void* out, Isa isa) {
     if (storage == Storage::kFloat32) {
-        std::memcpy(out, row, static_cast<std::size_t>(count) * sizeof(float));
+        std::copy_n(row, count, static_cast<float*>(out));
         return 0;
     }
     auto* halves = static_cast<std::uint16_t*>(out);

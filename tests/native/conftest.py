@@ -3,9 +3,9 @@
 import pytest
 
 from edgetl import native
-from edgetl.native import _core, checks, heads, pool, ridge
+from edgetl.native import checks, heads, pool, ridge
 
-ISAS = native.INSTRUCTION_SETS[: native.INSTRUCTION_SETS.index(_core.best_isa()) + 1]
+ISAS = native.instruction_sets()
 
 
 @pytest.fixture(params=ISAS)

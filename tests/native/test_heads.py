@@ -12,12 +12,11 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestNeighbors
 
 from edgetl.heads import KnnHead, PrototypeHead, RidgeHead
-from edgetl.native import INSTRUCTION_SETS, _core, heads
+from edgetl.native import _core, heads, instruction_sets
 from edgetl.native import reference_heads as reference
 from edgetl.native.heads import SgdStep
 
-BEST = INSTRUCTION_SETS.index(_core.best_isa())
-ISAS = INSTRUCTION_SETS[: BEST + 1]
+ISAS = instruction_sets()
 # The fixtures only choose an instruction set, once per test.
 SHAPES = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

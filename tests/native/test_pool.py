@@ -8,11 +8,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgetl.native import INSTRUCTION_SETS, _core, reference_heads
+from edgetl.native import _core, instruction_sets, reference_heads
 from edgetl.native import pool as module
 from edgetl.native.pool import BEYOND_RANGE, FINE, NOT_FINITE, pool, widen
 
-ISAS = INSTRUCTION_SETS[: INSTRUCTION_SETS.index(_core.best_isa()) + 1]
+ISAS = instruction_sets()
 SHAPES = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
 
 from edgetl.heads import RidgeHead
-from edgetl.native import INSTRUCTION_SETS, _core
+from edgetl.native import _core, instruction_sets
 from edgetl.native import reference_heads as reference
 from edgetl.native.ridge import NAMES, RidgeState
 
-ISAS = INSTRUCTION_SETS[: INSTRUCTION_SETS.index(_core.best_isa()) + 1]
+ISAS = instruction_sets()
 SHAPES = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -3,9 +3,10 @@
 //
 // Made for a few samples at a time, where one call costs less than an array library's way of a
 // dozen; for large batches a BLAS is faster. All arrays are without gaps, rows one after the other.
-// All sums are taken in double, in an order that depends on the sizes alone: every instruction set
-// gives the same bits. An output may not overlap an input unless said so. `scratch` is memory of
-// the caller's whose content means nothing before and after.
+// Sums are taken in double (those of `nearest` partly in float), in an order that depends on the
+// sizes alone and without fused products: x86 and ARM and all their instruction sets give the same
+// bits, but for a log loss. An output may not overlap an input unless said so. `scratch` is memory
+// of the caller's whose content means nothing before and after.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,7 @@ enum class Status {
     kRefused = 2     // the update has no meaning; nothing was changed
 };
 
-// ---- scores.cpp: linear heads ----
+// ---- heads_scores.cpp: linear heads ----
 
 // features * coef^T + intercept to `out` (n, classes). features: (n, dim); coef: (classes, dim);
 // intercept: (classes).
@@ -45,7 +46,7 @@ Status linear_probabilities(const float* features, std::int64_t n, std::int64_t 
                             const float* coef, const double* intercept, std::int64_t classes,
                             double temperature, double* out, Isa isa);
 
-// ---- cosine.cpp: prototypes and nearest neighbours ----
+// ---- heads_cosine.cpp: prototypes and nearest neighbours ----
 
 // Cosines of features (n, dim) with rows (m, dim), both seen from `middle` (dim; null: from the
 // origin), to `out` (n, m). With a vector of zeros it is 0. scratch: dim + m. Vectors of a length
@@ -67,7 +68,7 @@ Status largest(const double* values, std::int64_t n, std::int64_t m, std::int64_
 Status largest(const float* values, std::int64_t n, std::int64_t m, std::int64_t k,
                std::int64_t* indices, float* found);
 
-// ---- ridge.cpp: recursive least squares ----
+// ---- heads_ridge.cpp: recursive least squares ----
 
 // A ridge regression with an unpenalised intercept, as its sufficient statistics: the solution of
 // min sum_i w_i |targets_i - coef x_i - intercept|^2 + alpha |coef|^2 over all samples so far.
@@ -89,7 +90,7 @@ struct RidgeState {
 Status ridge_update(const RidgeState& state, std::int64_t dim, std::int64_t classes, const float* x,
                     const double* targets, double weight, double* scratch, Isa isa);
 
-// ---- sgd.cpp: softmax regression ----
+// ---- heads_sgd.cpp: softmax regression ----
 
 struct SgdStep {
     double rate;      // learning rate

@@ -37,7 +37,7 @@ struct PoolTask {
 void pool(const float* maps, std::int64_t n, const PoolTask& task, float* scratch, void* out,
           RowState* states, double* losses, Isa isa);
 
-// Exact.
+// Exact; NaN stays NaN.
 void widen_float16(const std::uint16_t* values, std::int64_t count, float* out, Isa isa);
 
 }  // namespace edgetl
