@@ -180,6 +180,9 @@ std::pair<int, double> softmax_step(const Features& features, const Codes& codes
     for (std::size_t i = 0; i < n; ++i)
         require(codes.data()[i] >= 0 && codes.data()[i] < static_cast<std::int64_t>(classes),
                 "a code is not one of the classes");
+    if (weights)
+        for (std::size_t i = 0; i < n; ++i)
+            require(weights->data()[i] >= 0, "a weight is negative or not a number");
     check_output(coef, intercept, features, codes, scratch);
     check_output(intercept, features, codes, scratch);
     check_output(scratch, features, codes);

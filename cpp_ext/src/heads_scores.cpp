@@ -43,7 +43,8 @@ struct Softmax {
         for (std::int64_t row = 0; row < n; ++row, scores += classes, out += classes) {
             double top = 0, sum = 0;
             if (!exponentials<kWidth>(scores, classes, temperature, out, &top, &sum)) return false;
-            for (std::int64_t c = 0; c < classes; ++c) out[c] /= sum;
+            const double share = 1 / sum;
+            for (std::int64_t c = 0; c < classes; ++c) out[c] *= share;
         }
         return true;
     }

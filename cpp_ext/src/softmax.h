@@ -86,7 +86,10 @@ EDGETL_INLINE double sum_of(const double* values, std::int64_t count) {
 template <int kWidth>
 EDGETL_INLINE bool exponentials(const double* scores, std::int64_t count, double temperature,
                                 double* out, double* top, double* sum) {
-    for (std::int64_t i = 0; i < count; ++i) out[i] = scores[i] / temperature;
+    if (temperature == 1)
+        for (std::int64_t i = 0; i < count; ++i) out[i] = scores[i];
+    else
+        for (std::int64_t i = 0; i < count; ++i) out[i] = scores[i] / temperature;
     const double largest = largest_of(out, count);
     if (!std::isfinite(largest)) return false;
     // A difference beyond range is minus infinity, whose exponential is the 0 it should be.

@@ -9,6 +9,7 @@ as objects, nor about how an update is found to be a good one.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgetl.native import _core, instruction_set
 from edgetl.native import reference_heads as reference
-from edgetl.native.checks import NOT_FINITE, OK, check_apart, check_array, compiled
+from edgetl.native.checks import OK, check_apart, check_array, compiled
 
 Parameters: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """coef (classes, dim) and intercept (classes,), or the velocity of each."""
@@ -25,6 +26,7 @@ Parameters: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 FEW = 1 << 20
 """Up to so many products the compiled core is faster than a BLAS with all that goes around it."""
 _FEW_QUERIES = 8
+_MANY_SAMPLES = 16
 _SIMILARITIES = 1 << 22
 """Similarities worked on at a time: 16 MB of float32, however many queries there are."""
 
@@ -50,16 +52,17 @@ def linear_scores(
         TypeError: An array has another type.
         ValueError: Shapes don't fit, an array has gaps, or a feature or score is not finite.
     """
+    if compiled():
+        with suppress(AttributeError, TypeError, ValueError):  # told below what does not fit
+            n = len(features)
+            if n == 1 or n * coef.size <= FEW:
+                out = np.empty((n, len(coef)))
+                if _core.linear_scores(features, coef, intercept, out, instruction_set()) == OK:
+                    return out
     check_array("features", features, (None, None), np.float32)
     kind = np.float32 if getattr(coef, "dtype", None) == np.float32 else np.float64
     check_array("coef", coef, (None, features.shape[1]), kind)
     check_array("intercept", intercept, (len(coef),), np.float64)
-    n = len(features)
-    if compiled() and (n == 1 or n * coef.size <= FEW):
-        out = np.empty((n, len(coef)))
-        status = _core.linear_scores(features, coef, intercept, out, instruction_set())
-        if status == OK:
-            return out
     return _finite(reference.linear_scores(features, coef, intercept), "scores")
 
 
@@ -84,6 +87,13 @@ def softmax(
         ValueError: A score is not finite, or beyond range when divided; `temperature` is not
             positive; an array has gaps; or `out` shares memory with `scores` in part.
     """
+    status = None
+    if compiled():
+        with suppress(AttributeError, TypeError, ValueError):  # told below what does not fit
+            result = np.empty(scores.shape) if out is None else out
+            status = _core.softmax(scores, temperature, result, instruction_set())
+            if status == OK:
+                return result
     check_array("scores", scores, (None, None), np.float64)
     if not 0 < temperature < np.inf:
         raise ValueError(f"temperature must be positive, got {temperature}")
@@ -91,15 +101,11 @@ def softmax(
     check_array("out", result, scores.shape, np.float64, writeable=True)
     if out is not None and out is not scores:
         check_apart(("out", out), ("scores", scores))
-    if compiled():
-        status = _core.softmax(scores, temperature, result, instruction_set())
-    else:
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(scores / temperature).all()
-        status = OK if finite else NOT_FINITE
-        result[...] = reference.softmax(scores, temperature)
-    if status != OK:
+    with np.errstate(over="ignore"):
+        finite = status is None and np.isfinite(scores / temperature).all()
+    if not finite:
         raise ValueError("softmax: a score is NaN or infinite, or beyond range when divided")
+    result[...] = reference.softmax(scores, temperature)
     return result
 
 
@@ -158,17 +164,17 @@ def cosine(
         TypeError: An array has another type.
         ValueError: Shapes don't fit, an array has gaps, or a number is not finite.
     """
+    if compiled():
+        with suppress(AttributeError, TypeError, ValueError):  # told below what does not fit
+            n, m = len(features), len(rows)
+            if n * rows.size <= FEW:
+                out, scratch = np.empty((n, m)), np.empty(rows.shape[1] + m)
+                if _core.cosine(features, rows, middle, scratch, out, instruction_set()) == OK:
+                    return out
     check_array("features", features, (None, None), np.float32)
-    n, dim = features.shape
-    check_array("rows", rows, (None, dim), np.float64)
+    check_array("rows", rows, (None, features.shape[1]), np.float64)
     if middle is not None:
-        check_array("middle", middle, (dim,), np.float64)
-    if compiled() and n * rows.size <= FEW:
-        out = np.empty((n, len(rows)))
-        scratch = np.empty(dim + len(rows))
-        status = _core.cosine(features, rows, middle, scratch, out, instruction_set())
-        if status == OK:
-            return out
+        check_array("middle", middle, (features.shape[1],), np.float64)
     return _finite(reference.cosine(features, rows, middle), "cosines")
 
 
@@ -290,8 +296,8 @@ def softmax_step(
     """One step of gradient descent for softmax regression, in place.
 
     ``velocity = momentum * velocity + gradient; parameter -= rate * velocity``, as torch's SGD has
-    it. A step takes O(n classes dim); up to 16 `FEW` products are the compiled core's, more are
-    numpy's.
+    it. A step takes O(n classes dim). Fewer than 16 samples, or up to 2 `FEW` products, are the
+    compiled core's; more are numpy's.
 
     Args:
         features: (n, dim) float32, n from 1 on.
@@ -309,43 +315,46 @@ def softmax_step(
         ValueError: Something does not fit, has gaps, shares memory or is not finite. Nothing was
             changed.
     """
-    if not step.momentum:
-        velocity = None
-    elif velocity is None:
-        raise ValueError(f"a momentum of {step.momentum} needs a velocity")
-    _check_step(features, codes, weights, parameters, velocity)
     coef, intercept = parameters
-    n = len(features)
-    message = "softmax_step: a feature, a parameter or a score is NaN or infinite"
-    if not compiled() or n * coef.size > 16 * FEW:
-        try:
+    moving = velocity if step.momentum else None
+    if step.momentum and velocity is None:
+        raise ValueError(f"a momentum of {step.momentum} needs a velocity")
+    status = None
+    if compiled() and _is_small(len(features), coef.size):
+        with suppress(TypeError, ValueError):  # told below what does not fit
+            status, loss = _core.softmax_step(
+                features,
+                codes,
+                weights,
+                coef,
+                intercept,
+                None if moving is None else moving[0],
+                None if moving is None else moving[1],
+                step.rate,
+                step.l2,
+                step.momentum,
+                np.empty(len(features) * len(coef)),
+                instruction_set(),
+            )
+            if status == OK:
+                return loss
+    _check_step(features, codes, weights, parameters, moving)
+    with suppress(FloatingPointError):
+        if status is None:
             return reference.softmax_step(
                 (features, codes, weights),
                 parameters,
-                velocity,
+                moving,
                 rate=step.rate,
                 l2=step.l2,
                 momentum=step.momentum,
             )
-        except FloatingPointError:
-            raise ValueError(message) from None
-    status, loss = _core.softmax_step(
-        features,
-        codes,
-        weights,
-        coef,
-        intercept,
-        None if velocity is None else velocity[0],
-        None if velocity is None else velocity[1],
-        step.rate,
-        step.l2,
-        step.momentum,
-        np.empty(n * len(coef)),
-        instruction_set(),
-    )
-    if status != OK:
-        raise ValueError(message)
-    return loss
+    raise ValueError("softmax_step: a feature, a parameter or a score is NaN or infinite")
+
+
+def _is_small(n: int, coefficients: int) -> bool:
+    """Whether a step of gradient descent is the compiled core's; see `softmax_step`."""
+    return n < _MANY_SAMPLES or n * coefficients <= 2 * FEW
 
 
 def _check_step(

@@ -108,10 +108,11 @@ def widen(values: NDArray[np.float16], out: NDArray[np.float32]) -> None:
     """
     check_array("values", values, values.shape, np.float16)
     check_array("out", out, values.shape, np.float32, writeable=True)
-    if not compiled():
+    if compiled():
+        bits = values.reshape(-1).view(np.uint16)
+        _core.widen_float16(bits, out.reshape(-1), instruction_set())
+    else:
         out[...] = values
-        return
-    _core.widen_float16(values.reshape(-1).view(np.uint16), out.reshape(-1), instruction_set())
 
 
 def _round(features: NDArray[np.float32], storage: Storage) -> Pooled:

@@ -42,13 +42,16 @@ def softmax(scores: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np
 def unit_rows(values: NDArray[Any]) -> NDArray[np.float64]:
     """Rows divided by their Euclidean norms in float64; rows of zeros stay zero.
 
-    They are divided by their largest entry first, so that no square overflows or vanishes.
+    Where a square would overflow or vanish, rows are divided by their largest entry first.
     """
     rows = np.asarray(values, dtype=np.float64)
     with np.errstate(all="ignore"):
-        largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
-        rows = rows / np.where(largest > 0, largest, 1)
-        norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
+        squares = np.einsum("nd,nd->n", rows, rows)
+        if not ((squares > 1e-280) & (squares < 1e280)).all():
+            largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+            rows = rows / np.where(largest > 0, largest, 1)
+            squares = np.einsum("nd,nd->n", rows, rows)
+        norms = np.sqrt(squares)[:, None]
         return np.asarray(rows / np.where(norms > 0, norms, 1))
 
 
@@ -175,13 +178,15 @@ def softmax_step(
         raise FloatingPointError
     residuals = scores * (shares / sums)[:, None]
     residuals[np.arange(len(codes)), codes] -= shares
-    gradients = (residuals.T @ features.astype(np.float64) + l2 * coef, residuals.sum(axis=0))
+    gradients = (residuals.T @ np.asarray(features, np.float64), residuals.sum(axis=0))
+    gradients[0][...] += l2 * coef
     for index, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
-        moved = gradient
         if velocity is not None:
-            velocity[index][...] = momentum * velocity[index] + gradient
-            moved = velocity[index]
-        parameter -= rate * moved
+            velocity[index][...] *= momentum
+            velocity[index][...] += gradient
+            gradient[...] = velocity[index]
+        gradient *= rate
+        parameter -= gradient
     return loss
 
 

@@ -14,6 +14,7 @@ at 1e12, each time no farther than one float64 solve of the whole batch.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,34 +156,27 @@ class RidgeState:
         self._update(x, targets, -weight)
 
     def _update(self, x: NDArray[np.float32], targets: NDArray[np.float64], weight: float) -> None:
-        classes, dim = self.coef.shape
-        shapes = ((dim * (dim + 1) // 2,), (classes, dim), (classes,), (dim,), (classes,), (1,))
-        state = tuple(getattr(self, name) for name in NAMES)
-        named = list(zip(NAMES, state, strict=True))
-        for (name, array), shape in zip(named, shapes, strict=True):
-            check_array(name, array, shape, np.float64, writeable=True)
-        check_array("x", x, (dim,), np.float32)
-        check_array("targets", targets, (classes,), np.float64)
-        for index, array in enumerate(named):
-            check_apart(array, *named[index + 1 :], ("x", x), ("targets", targets))
-        status = OK
+        status = None
         if compiled():
-            scratch = np.empty(2 * dim)
-            status = _core.ridge_update(
-                self.inverse,
-                self.coef,
-                self.intercept,
-                self.mean,
-                self.target_mean,
-                self.total,
-                x,
-                targets,
-                weight,
-                scratch,
-                instruction_set(),
-            )
-        else:
+            with suppress(TypeError, ValueError):  # told below what does not fit
+                status = _core.ridge_update(
+                    self.inverse,
+                    self.coef,
+                    self.intercept,
+                    self.mean,
+                    self.target_mean,
+                    self.total,
+                    x,
+                    targets,
+                    weight,
+                    np.empty(2 * self.coef.shape[1]),
+                    instruction_set(),
+                )
+        if status is None:
+            self._check(x, targets)
+            status = OK
             try:
+                state = tuple(getattr(self, name) for name in NAMES)
                 reference.ridge_update(state, x, targets, weight)
             except reference.RefusedError:
                 status = REFUSED
@@ -195,3 +189,15 @@ class RidgeState:
             )
         if status != OK:
             raise ValueError("ridge: features, targets or weight are NaN or infinite")
+
+    def _check(self, x: NDArray[np.float32], targets: NDArray[np.float64]) -> None:
+        """Refuse what does not fit together."""
+        classes, dim = self.coef.shape
+        shapes = ((dim * (dim + 1) // 2,), (classes, dim), (classes,), (dim,), (classes,), (1,))
+        named = [(name, getattr(self, name)) for name in NAMES]
+        for (name, array), shape in zip(named, shapes, strict=True):
+            check_array(name, array, shape, np.float64, writeable=True)
+        check_array("x", x, (dim,), np.float32)
+        check_array("targets", targets, (classes,), np.float64)
+        for index, array in enumerate(named):
+            check_apart(array, *named[index + 1 :], ("x", x), ("targets", targets))

@@ -328,7 +328,8 @@ def test_steps_are_torchs(way, sizes, rate, l2, momentum, weighted):
 
 def test_steps_of_large_batches_are_the_same(monkeypatch):
     results = []
-    for limit in (heads.FEW, 1):
+    for limit in (heads._MANY_SAMPLES, 1):
+        monkeypatch.setattr(heads, "_MANY_SAMPLES", limit)
         monkeypatch.setattr(heads, "FEW", limit)
         features, coef, intercept = linear(6, 30, 5, 9)
         velocity = np.ones_like(coef), np.ones_like(intercept)
