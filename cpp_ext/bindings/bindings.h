@@ -4,4 +4,5 @@
 #include <nanobind/nanobind.h>
 
 void register_heads(nanobind::module_& module);
+void register_loader(nanobind::module_& module);
 void register_preprocess(nanobind::module_& module);
