@@ -17,7 +17,7 @@ DEVICE = {
     "targets": set(),
     "preprocess": {"native"},
     "native": {"errors", "preprocess"},
-    "decode": {"errors", "preprocess"},
+    "decode": {"errors", "native", "preprocess"},
     "engines": {"_extras", "errors", "targets"},
     "heads": {"errors", "native"},
     "bundle": {"errors", "heads", "preprocess"},
@@ -28,7 +28,7 @@ WORKSTATION = {
     "backbone": {"preprocess"},
     "backbones": {"_extras", "_paths", "backbone", "errors", "preprocess"},
     "data": {"_extras", "decode", "errors"},
-    "features": {"_extras", "_paths", "decode", "engines", "errors", "preprocess"},
+    "features": {"_extras", "_paths", "decode", "engines", "errors", "native", "preprocess"},
     "transfer": {"_extras", "errors", "heads"},
     "evaluate": {"bundle", "errors", "heads"},
     "exporter": {

@@ -76,22 +76,21 @@ void Loader::run() {
 
 // ---- photos in ----------------------------------------------------------------------------------
 
-// Files that wait count until somebody has taken them: decoded ones, and declined ones too.
-bool Loader::full() const {
-    return static_cast<std::int64_t>(files_.size() + declined_.size()) >= options_.queue;
+// Photos that wait count until somebody takes them, declined ones too.
+std::int64_t Loader::waiting() const {
+    return static_cast<std::int64_t>(files_.size() + pixels_.size() + declined_.size());
 }
 
 void Loader::count_queue() {
-    const auto waiting = static_cast<std::int64_t>(files_.size() + declined_.size());
-    if (waiting >= options_.queue)
+    if (waiting() >= options_.queue)
         filling_ = false;
-    else if (waiting <= options_.queue / 2)
+    else if (waiting() <= options_.queue / 2)
         filling_ = true;
 }
 
 bool Loader::submit(std::int64_t id, Bytes file, Clock::time_point until) {
     Lock lock(mutex_);
-    if (!changed_.wait_until(lock, until, [this] { return stopped_ || !full(); }) || stopped_)
+    if (!changed_.wait_until(lock, until, [this] { return stopped_ || waiting() < options_.queue; }) || stopped_)
         return false;
     files_.push_back({id, file, {}});
     count_queue();
@@ -109,6 +108,7 @@ void Loader::add(std::int64_t id, Bytes file) {
 void Loader::add_pixels(std::int64_t id, const Image& image) {
     const Lock lock(mutex_);
     (stopped_ ? settled_.push_back(id) : pixels_.push_back({id, {}, image}));
+    count_queue();
     changed_.notify_all();
 }
 
@@ -159,10 +159,8 @@ bool Loader::work(Lock& lock, Workspace* workspace) {
     queue.pop_front();
     ++working_;
     ++promised_;  // a slot; which one is decided when there is something to fill it
-    if (file) {
-        count_queue();
-        changed_.notify_all();  // for who waits to submit
-    }
+    count_queue();
+    changed_.notify_all();  // for who waits to submit
     lock.unlock();
     Image image = photo.image;
     const char* reason = nullptr;
@@ -315,7 +313,7 @@ Spent Loader::spent() {
 
 std::int64_t Loader::queued() {
     const Lock lock(mutex_);
-    return static_cast<std::int64_t>(files_.size() + pixels_.size() + declined_.size());
+    return waiting();
 }
 
 std::uint8_t* Loader::memory(std::int64_t buffer) const {

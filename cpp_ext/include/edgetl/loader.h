@@ -130,7 +130,7 @@ class Loader {
     bool work(Lock& lock, Workspace* workspace);
     void fill_slot(Lock& lock, std::int64_t id, const Image& image);
     std::int64_t free_slots() const;
-    bool full() const;
+    std::int64_t waiting() const;
     bool quiet() const;
     void count_queue();
 
