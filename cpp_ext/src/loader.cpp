@@ -90,7 +90,9 @@ void Loader::count_queue() {
 
 bool Loader::submit(std::int64_t id, Bytes file, Clock::time_point until) {
     Lock lock(mutex_);
-    if (!changed_.wait_until(lock, until, [this] { return stopped_ || waiting() < options_.queue; }) || stopped_)
+    if (!changed_.wait_until(lock, until,
+                             [this] { return stopped_ || waiting() < options_.queue; }) ||
+        stopped_)
         return false;
     files_.push_back({id, file, {}});
     count_queue();

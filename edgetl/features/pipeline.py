@@ -1,11 +1,11 @@
 """Samples to features on a few threads: read, look up, decode, preprocess, run the engine.
 
-Each worker takes whatever is to be done next. It reads samples while few wait to be decoded, it runs
-the engine on a batch that is full, and while there is nothing like that it decodes and preprocesses,
-in the compiled core and without coming back to Python in between. So every worker always has work,
-no thread competes with them, and what is in flight is bounded by the batch buffers and the queue,
-whatever the number of samples. It knows nothing about where features are kept: that is up to the
-`Sink`.
+Each worker takes whatever is to be done next. It runs the engine on a batch that is full, it reads
+samples while few wait to be decoded, and while there is nothing like that it decodes and
+preprocesses, in the compiled core and without coming back to Python in between. So every worker
+always has work, no thread competes with them, and what is in flight is bounded by the batch buffers
+and the queue, whatever the number of samples. It knows nothing about where features are kept: that
+is up to the `Sink`.
 """
 
 from __future__ import annotations

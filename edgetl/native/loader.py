@@ -153,7 +153,8 @@ class Loader:
 
         Args:
             help: Decode and preprocess in this thread while there is nothing else to do.
-            feeds: The caller can feed: at ``"feed"`` it adds photos while `hungry`, then says `fed`.
+            feeds: The caller can feed: at ``"feed"`` it adds photos while `hungry`, then calls
+                `fed`.
             seconds: How long to wait at most; for ever if None.
 
         Returns:
@@ -214,8 +215,8 @@ def prepare(
 
     Args:
         files: The bytes of n files.
-        out: (n, ...) of the shape and type of ``preprocess``, C-contiguous; what belongs to declined
-            files is left as it is.
+        out: (n, ...) of the shape and type of ``preprocess``, C-contiguous; what belongs to
+            declined files is left as it is.
         preprocess: What to do.
         threads: Threads to share the files; the GIL is released.
 

@@ -75,9 +75,7 @@ class LoaderTwin:
             self._away -= declined
             self._count()
 
-    def take(
-        self, help: bool, feeds: bool, seconds: float | None
-    ) -> tuple[int, int, Any, str]:
+    def take(self, help: bool, feeds: bool, seconds: float | None) -> tuple[int, int, Any, str]:
         """What to do next; the order of choice is that of the core."""
         until = None if seconds is None else time.monotonic() + seconds
         with self._changed:

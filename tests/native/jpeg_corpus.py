@@ -1,4 +1,4 @@
-"""JPEG files of every kind the compiled core has to decode as Python does, and of kinds it leaves."""
+"""JPEG files of every kind that the compiled core has to decode, and of kinds it has to leave."""
 
 from __future__ import annotations
 

@@ -279,7 +279,9 @@ def test_finding_it_imports_no_pillow():
 
 def test_the_declared_structures_are_libjpegs(tmp_path):
     """Offsets against <jpeglib.h>, where a compiler and that header are at hand."""
-    compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
+    compiler = next(
+        (path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None
+    )
     folder = Path(__file__).parents[2] / "cpp_ext"
     if compiler is None or not folder.is_dir():
         pytest.skip("no C++ compiler, or no sources")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 import types
+from pathlib import Path
 
 import jpeg_corpus as corpus
 import numpy as np
@@ -277,7 +277,7 @@ def test_who_waits_to_submit_is_let_in_or_let_go(kind):
     assert sorted(done for _, done in results) == [False, True]
 
 
-# ---- stopping, and what goes wrong ----------------------------------------------------------------
+# ---- stopping, and what goes wrong --------------------------------------------------------------
 
 
 def test_stopping_lets_everybody_go(kind):
@@ -320,23 +320,26 @@ def test_an_exception_in_a_consumer_ends_the_run(kind, workers):
 
 
 def test_dropping_the_loader_in_the_middle_ends_its_threads(kind):
-    count = len(os.listdir("/proc/self/task")) if sys.platform == "linux" else 0
+    tasks = Path("/proc/self/task")
+    count = len(list(tasks.iterdir())) if tasks.is_dir() else 0
     for _ in range(5):
         loader = Loader(WAY, batch_size=2, threads=3)
         for number, data in enumerate(FILES):
             loader.add(number, data)
         del loader
     if count:
-        assert len(os.listdir("/proc/self/task")) == count
+        assert len(list(tasks.iterdir())) == count
 
 
 def test_images_outlive_their_loader(kind):
-    consumer = Consumer(loader := Loader(WAY, batch_size=24), FILES)
     kept = []
-    release = consumer.use
-    consumer.use = lambda batch: (kept.append(batch), release(batch))
-    consumer.run()
-    del loader, consumer, release
+
+    class Keeper(Consumer):
+        def use(self, batch):
+            kept.append(batch)
+            super().use(batch)
+
+    Keeper(Loader(WAY, batch_size=24), FILES).run()
     gc.collect()
     (batch,) = kept
     for number, image in zip(batch.ids.tolist(), batch.images, strict=True):
