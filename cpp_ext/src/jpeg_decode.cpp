@@ -9,6 +9,15 @@
 #include "edgetl/jpeg.h"
 #include "jpeg_abi.h"
 
+// Where setjmp saves the mask of signals too, that takes two calls of the system.
+#ifdef __APPLE__
+#define EDGETL_SETJMP _setjmp
+#define EDGETL_LONGJMP _longjmp
+#else
+#define EDGETL_SETJMP setjmp
+#define EDGETL_LONGJMP std::longjmp
+#endif
+
 namespace edgetl {
 namespace {
 
@@ -48,7 +57,7 @@ class Run {
     using Decoder = jpeg::Decoder;
 
     static void complain(Decoder* decoder) {
-        std::longjmp(reinterpret_cast<Run*>(decoder->client)->back_, 1);
+        EDGETL_LONGJMP(reinterpret_cast<Run*>(decoder->client)->back_, 1);
     }
     bool read(std::uint8_t* out, std::int64_t stride, std::int64_t rows);
 
@@ -61,7 +70,7 @@ class Run {
 
 bool Run::begin(const std::uint8_t* data, std::size_t size, int divisor) {
     decoder_.client = this;
-    if (setjmp(back_) != 0) return false;
+    if (EDGETL_SETJMP(back_) != 0) return false;
     functions_.create(&decoder_, jpeg::kAbiVersion, sizeof(Decoder));  // clears all but two fields
     created_ = true;
     functions_.memory_source(&decoder_, data, static_cast<unsigned long>(size));
@@ -90,7 +99,7 @@ bool Run::read(std::uint8_t* out, std::int64_t stride, std::int64_t rows) {
 }
 
 bool Run::decode(bool cropped, std::uint8_t* out, std::int64_t stride, Box* part) {
-    if (setjmp(back_) != 0) return false;
+    if (EDGETL_SETJMP(back_) != 0) return false;
     if (functions_.start(&decoder_) != 1) return false;
     const std::int64_t height = decoder_.output_height;
     if (cropped) {
@@ -120,7 +129,7 @@ bool Run::decode(bool cropped, std::uint8_t* out, std::int64_t stride, Box* part
 
 void Run::describe(std::string* message) {
     char text[jpeg::kMessageBytes + 1] = {};
-    if (setjmp(back_) == 0) errors_.format_message(&decoder_, text);
+    if (EDGETL_SETJMP(back_) == 0) errors_.format_message(&decoder_, text);
     message->assign(text, strnlen(text, jpeg::kMessageBytes));
     if (message->empty()) *message = "libjpeg decodes it not in full";
 }

@@ -19,6 +19,11 @@ Workspace& workspace_of_thread() {
     return workspace;
 }
 
+Turn end() {
+    workspace_of_thread().trim(0);
+    return {Event::kEnd, 0, {}};
+}
+
 std::int64_t nanoseconds(Loader::Clock::time_point since, Loader::Clock::time_point until) {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(until - since).count();
 }
@@ -234,7 +239,7 @@ Turn Loader::take(bool help, bool feeds, Clock::time_point until) {
     Lock lock(mutex_);
     for (;;) {
         if (error_) std::rethrow_exception(error_);
-        if (stopped_) return {Event::kEnd, 0, {}};
+        if (stopped_) return end();
         if (quiet() && current_ >= 0) {  // the last batch, which is not full
             ready_.push_back(current_);
             current_ = -1;
@@ -263,7 +268,7 @@ Turn Loader::take(bool help, bool feeds, Clock::time_point until) {
         }
         if (quiet() && ready_.empty()) {
             changed_.notify_all();  // the others' end as well
-            return {Event::kEnd, 0, {}};
+            return end();
         }
         if (help && work(lock, &workspace_of_thread())) {
             if (Clock::now() >= until) return {Event::kWait, 0, {}};

@@ -57,7 +57,11 @@ class Runtime:
         return self.bundle.labels
 
     def warm_up(self) -> None:
-        """Build the engine's session and run it once, so that the first prediction is fast."""
+        """Build the engine's session and run it once, so that the first prediction is fast.
+
+        The library that decodes JPEG files is found and checked as well.
+        """
+        prepare([], preprocess=self.bundle.preprocess, out=self._buffer(0))
         batch = self._buffer(1)
         batch.fill(0)
         self.engine(batch)
