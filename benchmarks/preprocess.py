@@ -4,9 +4,9 @@ Every contender runs on one thread, on the same photos, in turns within one run.
 are made from the assets' photos (JPEG, quality 88, 4:2:0), photos of 12 megapixels by enlarging
 them. The kernel alone makes a float32 tensor (CHW, 224 x 224) of decoded pixels by antialiased
 bicubic resizing. Pillow and torchvision do the same. OpenCV has nothing like it: INTER_AREA
-averages without a filter, INTER_CUBIC and INTER_LINEAR look at 16 and 4 pixels however much the image
-shrinks, which is less work. Each is followed by crop, normalisation and layout, in numpy and in
-OpenCV's own functions, and the faster one counts. OpenCV is a peer where it is installed
+averages without a filter, INTER_CUBIC and INTER_LINEAR look at 16 and 4 pixels however much the
+image shrinks, which is less work. Each is followed by crop, normalisation and layout, in numpy and
+in OpenCV's own functions, and the faster one counts. OpenCV is a peer where it is installed
 (opencv-python-headless).
 
 The native loop runs on one thread and on two, in turns, where the machine has two cores. What
