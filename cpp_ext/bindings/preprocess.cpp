@@ -26,9 +26,12 @@ using Pixels = nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::device::cpu>;
 using Output = nb::ndarray<nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
 edgetl::Isa parse_isa(std::string_view name) {
-    for (edgetl::Isa isa : {edgetl::Isa::kPortable, edgetl::Isa::kAvx2, edgetl::Isa::kAvx512})
+    std::string known;
+    for (edgetl::Isa isa : edgetl::kIsas) {
         if (name == edgetl::isa_name(isa)) return isa;
-    throw std::invalid_argument("instruction set must be portable, avx2 or avx512, got '" +
+        known += std::string(known.empty() ? "" : ", ") + edgetl::isa_name(isa);
+    }
+    throw std::invalid_argument("instruction set must be one of " + known + ", got '" +
                                 std::string(name) + "'");
 }
 
@@ -145,6 +148,12 @@ void register_preprocess(nb::module_& module) {
         nb::arg("height"), nb::arg("width"), nb::arg("definition"),
         "Top, left, height and width of the part of a photo that the output depends on.");
     module.def(
-        "best_isa", [] { return std::string(edgetl::isa_name(edgetl::best_isa())); },
-        "The best instruction set of this machine.");
+        "instruction_sets",
+        [] {
+            nb::list names;
+            for (edgetl::Isa isa : edgetl::kIsas)
+                if (edgetl::has_isa(isa)) names.append(edgetl::isa_name(isa));
+            return names;
+        },
+        "The instruction sets of this machine, the best one last.");
 }

@@ -10,28 +10,32 @@
 
 namespace edgetl {
 
-enum class Direction { kHorizontal, kVertical };
-
-// An axis with its weights packed for one set of kernels. Places are counted from the first input
-// that any output has, so that they hold for a part of a photo too.
-struct PackedAxis {
+// Places count from the first input that any output has, so that they hold for a part of a photo.
+struct PackedRows {
     Axis axis;
-    std::int64_t first;                 // that input
-    std::int64_t span;                  // inputs from there on that have a weight
-    std::int64_t cells;                 // cells per output
-    std::vector<std::int64_t> offsets;  // horizontal only: bytes from `first` to the first tap
-    std::vector<std::int32_t> words;    // (count, cells, words_per_cell)
+    std::int64_t first;               // that input
+    std::int64_t cells;               // most cells of an output
+    std::vector<std::int32_t> words;  // (count, cells, words_per_cell)
 };
 
-// Weights for outputs [first, first + count) when `in` samples are resized to `out`.
-std::shared_ptr<const PackedAxis> cached_axis(std::int64_t in, std::int64_t out, std::int64_t first,
-                                              std::int64_t count, Filter filter,
-                                              Direction direction, const Kernels& kernels);
+struct PackedColumns {
+    std::int64_t first;
+    std::int64_t span;  // inputs from there on that have a weight
+    Columns columns;
+};
 
+// What an axis is asked for: outputs [first, first + count) when `in` samples become `out`.
+struct AxisKey {
+    std::int64_t in, out, first, count;
+    Filter filter;
+    const Kernels* kernels;
+};
+
+// Rows grouped from the first one on: a window may begin inside a group.
+std::shared_ptr<const PackedRows> cached_rows(const AxisKey& key);
+// Each window in groups of its own, for Kernels::reduce.
+std::shared_ptr<const PackedRows> cached_windows(const AxisKey& key);
+std::shared_ptr<const PackedColumns> cached_columns(const AxisKey& key);
 std::shared_ptr<const Normal> cached_normal(const float mean[3], const float std[3]);
-
-inline std::int64_t round_up(std::int64_t value, std::int64_t step) {
-    return (value + step - 1) / step * step;
-}
 
 }  // namespace edgetl

@@ -1,287 +1,210 @@
 // The inner loops for AVX-512 with VNNI: four rows per group, one byte per row in a cell.
 //
-// A cell's four bytes meet four weights in one vpdpbusd; weights are three signed 8-bit digits.
-// Sums run from the highest digit down, shifted on the way, so that joining the digits costs two
-// shifts.
-#include "kernels.h"
-#include "resample.h"
+// A cell's four bytes meet four weights in one vpdpbusd; weights are three signed 8-bit digits, the
+// lowest first.
+#include "kernels_avx512.h"
 
 #ifdef EDGETL_X86
 #include <immintrin.h>
 
-#include <algorithm>
-
-#define EDGETL_AVX512 EDGETL_TARGET("avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")
+#define EDGETL_LOOP __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")))
+#include "kernels_loops.h"
 
 namespace edgetl {
 namespace {
 
-constexpr int kDigits = 3;
-constexpr int kRows = 4;
-constexpr int kBatch = 2;
+// Primitives of kernels_loops.h; a vector is one register.
+struct Avx512 {
+    static constexpr int kRows = 4;
+    static constexpr int kBatch = 2;
+    static constexpr int kCellBytes = 4;
+    static constexpr int kDigits = 3;
+    static constexpr int kWords = kDigits;        // words of a cell's weights
+    static constexpr int kColumnWords = kDigits;  // the same where a cell is four taps of a row
+    static constexpr int kBlock = 64;
 
-// One half in units of the highest digit: where a sum of products starts.
-constexpr std::int32_t kHalfHigh = kHalf >> 16;
+    using Ints = __m512i;
+    using Cells = __m512i;
+    using Column = __m512i;  // lane = row, 32-bit element = red, green, blue, nothing
+    struct Weights {
+        __m512i digits[kDigits];
+    };
+    // One sum per digit: a single one, shifted on the way, would make too long a chain.
+    struct Sum {
+        __m512i digits[kDigits];
+    };
+    struct Scale {
+        __m512 mean, inverse_high, inverse_low;
+    };
+
+    EDGETL_LOOP static Weights weights(const std::int32_t* words) {
+        return {{_mm512_set1_epi32(words[0]), _mm512_set1_epi32(words[1]),
+                 _mm512_set1_epi32(words[2])}};
+    }
+
+    // One half in units of the highest digit is where a sum of products starts.
+    EDGETL_LOOP static Sum begin() {
+        return {{_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_set1_epi32(kHalf >> 16)}};
+    }
+
+    EDGETL_LOOP static void add(Sum& sum, Cells cells, const Weights& weights) {
+        for (int d = 0; d < kDigits; ++d)
+            sum.digits[d] = _mm512_dpbusd_epi32(sum.digits[d], cells, weights.digits[d]);
+    }
+
+    // Joins the digits and drops the fractional bits.
+    EDGETL_LOOP static Ints join(const Sum& sum) {
+        const __m512i upper = _mm512_add_epi32(sum.digits[1], _mm512_slli_epi32(sum.digits[2], 8));
+        return _mm512_srai_epi32(_mm512_add_epi32(sum.digits[0], _mm512_slli_epi32(upper, 8)),
+                                 kPrecisionBits);
+    }
+
+    EDGETL_LOOP static Cells load(const std::uint8_t* cells) { return _mm512_loadu_si512(cells); }
+
+    // Sixteen bytes of four consecutive rows, one row per 128-bit lane, taps sorted by channel.
+    EDGETL_LOOP static __m512i load_taps(const std::uint8_t* rows, std::int64_t stride) {
+        const __m512i by_channel = _mm512_broadcast_i32x4(
+            _mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
+        const auto at = [](const std::uint8_t* p) { return reinterpret_cast<const __m128i*>(p); };
+        const std::uint8_t* third = rows + 2 * stride;
+        __m512i x = _mm512_castsi128_si512(_mm_loadu_si128(at(rows)));
+        x = _mm512_inserti32x4(x, _mm_loadu_si128(at(rows + stride)), 1);
+        x = _mm512_inserti32x4(x, _mm_loadu_si128(at(third)), 2);
+        x = _mm512_inserti32x4(x, _mm_loadu_si128(at(third + stride)), 3);
+        return _mm512_shuffle_epi8(x, by_channel);
+    }
+
+    template <int kCells>
+    EDGETL_LOOP static void column(const Rows rows, const std::int32_t* words, std::int64_t cells,
+                                   Column sums[kBatch]) {
+        const std::int64_t n = kCells != 0 ? kCells : cells;
+        const std::uint8_t* lower = rows.data + kRows * rows.stride;
+        Sum a = begin(), b = begin();
+        for (std::int64_t c = 0; c < n; ++c) {
+            const Weights taps = weights(words + kDigits * c);
+            add(a, load_taps(rows.data + 12 * c, rows.stride), taps);
+            add(b, load_taps(lower + 12 * c, rows.stride), taps);
+        }
+        sums[0] = join(a);
+        sums[1] = join(b);
+    }
+
+    // Four columns of one group, as bytes.
+    EDGETL_LOOP static void store_columns(const Column sums[4], std::uint8_t* group, std::int64_t i,
+                                          std::int64_t pitch) {
+        const __m512i transpose =
+            _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        const __m512i by_channel = _mm512_broadcast_i32x4(
+            _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+        const __m512i squeeze =
+            _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 0, 0, 0, 0);
+        // Lane = row, element = column -> lane = column, element = channel, byte = row.
+        __m512i x = _mm512_packus_epi16(_mm512_packs_epi32(sums[0], sums[1]),
+                                        _mm512_packs_epi32(sums[2], sums[3]));
+        x = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(transpose, x), by_channel);
+        if (pitch == 0) {
+            _mm512_mask_storeu_epi32(group + 12 * i, 0x0fff, _mm512_permutexvar_epi32(squeeze, x));
+            return;
+        }
+        x = _mm512_permutexvar_epi32(transpose, x);
+        const auto at = [](std::uint8_t* p) { return reinterpret_cast<__m128i*>(p); };
+        std::uint8_t* to = group + 4 * i;
+        _mm_storeu_si128(at(to), _mm512_castsi512_si128(x));
+        _mm_storeu_si128(at(to + 4 * pitch), _mm512_extracti32x4_epi32(x, 1));
+        _mm_storeu_si128(at(to + 8 * pitch), _mm512_extracti32x4_epi32(x, 2));
+    }
+
+    // Cells of up to four rows, in an order that store_block undoes.
+    EDGETL_LOOP static void interleave(const std::uint8_t* rows, std::int64_t stride,
+                                       std::int64_t n, Cells cells[4]) {
+        __m512i x[4];
+        for (int r = 0; r < 4; ++r)
+            x[r] = r < n ? _mm512_loadu_si512(rows + r * stride) : _mm512_setzero_si512();
+        const __m512i low_ab = _mm512_unpacklo_epi8(x[0], x[1]);
+        const __m512i high_ab = _mm512_unpackhi_epi8(x[0], x[1]);
+        const __m512i low_cd = _mm512_unpacklo_epi8(x[2], x[3]);
+        const __m512i high_cd = _mm512_unpackhi_epi8(x[2], x[3]);
+        cells[0] = _mm512_unpacklo_epi16(low_ab, low_cd);
+        cells[1] = _mm512_unpackhi_epi16(low_ab, low_cd);
+        cells[2] = _mm512_unpacklo_epi16(high_ab, high_cd);
+        cells[3] = _mm512_unpackhi_epi16(high_ab, high_cd);
+    }
+
+    // Packing undoes the order that unpacking made, lane by lane.
+    EDGETL_LOOP static void store_block(std::uint8_t* out, const Ints sums[4]) {
+        _mm512_storeu_si512(out, _mm512_packus_epi16(_mm512_packs_epi32(sums[0], sums[1]),
+                                                     _mm512_packs_epi32(sums[2], sums[3])));
+    }
+
+    // Of one channel, or of channels in turn from one on.
+    EDGETL_LOOP static Scale scale(const Normal& normal, int channel, bool alternate) {
+        if (alternate)
+            return {_mm512_loadu_ps(normal.mean + channel),
+                    _mm512_loadu_ps(normal.inverse_high + channel),
+                    _mm512_loadu_ps(normal.inverse_low + channel)};
+        return {_mm512_set1_ps(normal.mean[channel]), _mm512_set1_ps(normal.inverse_high[channel]),
+                _mm512_set1_ps(normal.inverse_low[channel])};
+    }
+
+    EDGETL_LOOP static __m512 normalise(Ints sums, const Scale& scale) {
+        const __m512i bytes = _mm512_min_epi32(_mm512_max_epi32(sums, _mm512_setzero_si512()),
+                                               _mm512_set1_epi32(255));
+        const __m512 pixel = _mm512_cvtepi32_ps(bytes);
+        const __m512 unit = _mm512_fmadd_ps(pixel, _mm512_set1_ps(kPixelHigh),
+                                            _mm512_mul_ps(pixel, _mm512_set1_ps(kPixelLow)));
+        const __m512 x = _mm512_sub_ps(unit, scale.mean);
+        return _mm512_fmadd_ps(x, scale.inverse_high, _mm512_mul_ps(x, scale.inverse_low));
+    }
+
+    EDGETL_LOOP static __m512 load_floats(const float* values) { return _mm512_loadu_ps(values); }
+
+    EDGETL_LOOP static void store(float* out, __m512 values) { _mm512_storeu_ps(out, values); }
+
+    EDGETL_LOOP static void store(Float16* out, __m512 values) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
+                            _mm512_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT));
+    }
+
+    // As to_bfloat16; there is no NaN.
+    EDGETL_LOOP static void store(Bfloat16* out, __m512 values) {
+        const __m512i bits = _mm512_castps_si512(values);
+        const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+        const __m512i rounded =
+            _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
+                            _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+    }
+
+    EDGETL_LOOP static void store(std::uint8_t* out, Ints sums) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
+                         _mm512_cvtusepi32_epi8(_mm512_max_epi32(sums, _mm512_setzero_si512())));
+    }
+};
 
 void pack(const std::int32_t* weights, std::int64_t n, std::int64_t lead, std::int32_t* words) {
     auto* bytes = reinterpret_cast<std::int8_t*>(words);
-    for (std::int64_t i = 0; i < n; ++i) {
-        std::int8_t* cell = bytes + (i + lead) / 4 * (4 * kDigits) + (i + lead) % 4;
-        std::int32_t rest = weights[i];
-        for (int d = 0; d < kDigits; ++d) {
-            const auto digit = static_cast<std::int8_t>(rest & 0xff);
-            cell[4 * d] = digit;
-            rest = (rest - digit) / 256;
-        }
-    }
+    for (std::int64_t i = 0; i < n; ++i)
+        put_digits(weights[i], bytes + (i + lead) / 4 * (4 * Avx512::kDigits) + (i + lead) % 4, 4);
 }
 
-// Joins the sums of the three digits and drops the fractional bits. One sum per digit: a single
-// one, shifted on the way, would make too long a chain.
-EDGETL_AVX512 inline __m512i join(const __m512i digits[kDigits]) {
-    const __m512i upper = _mm512_add_epi32(digits[1], _mm512_slli_epi32(digits[2], 8));
-    return _mm512_srai_epi32(_mm512_add_epi32(digits[0], _mm512_slli_epi32(upper, 8)),
-                             kPrecisionBits);
+Columns pack_columns(const Axis& axis) {
+    Columns columns = pack_each_column(axis, kAvx512Kernels, 4, kColumnStep, 16);
+    columns.run = run_columns<Avx512>;
+    return columns;
 }
 
-// Sixteen bytes of four consecutive rows, one row per 128-bit lane, taps sorted by channel.
-EDGETL_AVX512 inline __m512i load_taps(const std::uint8_t* rows, std::int64_t stride) {
-    const __m512i by_channel =
-        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
-    const auto at = [](const std::uint8_t* p) { return reinterpret_cast<const __m128i*>(p); };
-    const std::uint8_t* third = rows + 2 * stride;
-    __m512i x = _mm512_castsi128_si512(_mm_loadu_si128(at(rows)));
-    x = _mm512_inserti32x4(x, _mm_loadu_si128(at(rows + stride)), 1);
-    x = _mm512_inserti32x4(x, _mm_loadu_si128(at(third)), 2);
-    x = _mm512_inserti32x4(x, _mm_loadu_si128(at(third + stride)), 3);
-    return _mm512_shuffle_epi8(x, by_channel);
-}
-
-// One output column of both groups: lane = row, 32-bit element = red, green, blue, nothing.
-// kCells is the number of cells where it is known at compile time, else 0.
-template <int kCells>
-EDGETL_AVX512 inline void column(const std::uint8_t* rows, std::int64_t stride,
-                                 const std::int32_t* words, std::int64_t cells, __m512i& first,
-                                 __m512i& second) {
-    const std::int64_t n = kCells != 0 ? kCells : cells;
-    const std::uint8_t* lower = rows + 4 * stride;
-    const __m512i zero = _mm512_setzero_si512();
-    __m512i a[kDigits] = {zero, zero, _mm512_set1_epi32(kHalfHigh)};
-    __m512i b[kDigits] = {zero, zero, _mm512_set1_epi32(kHalfHigh)};
-    for (std::int64_t c = 0; c < n; ++c) {
-        const __m512i taps_a = load_taps(rows + 12 * c, stride);
-        const __m512i taps_b = load_taps(lower + 12 * c, stride);
-        for (int d = 0; d < kDigits; ++d) {
-            const __m512i weights = _mm512_set1_epi32(words[kDigits * c + d]);
-            a[d] = _mm512_dpbusd_epi32(a[d], taps_a, weights);
-            b[d] = _mm512_dpbusd_epi32(b[d], taps_b, weights);
-        }
-    }
-    first = join(a);
-    second = join(b);
-}
-
-// Four columns of one group, as bytes.
-EDGETL_AVX512 inline void store_columns(const __m512i sums[4], std::uint8_t* group, std::int64_t i,
-                                        std::int64_t pitch) {
-    const __m512i transpose =
-        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i by_channel =
-        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    const __m512i squeeze = _mm512_setr_epi32(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 0, 0, 0, 0);
-    // Lane = row, element = column -> lane = column, element = channel, byte = row.
-    __m512i x = _mm512_packus_epi16(_mm512_packs_epi32(sums[0], sums[1]),
-                                    _mm512_packs_epi32(sums[2], sums[3]));
-    x = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(transpose, x), by_channel);
-    if (pitch == 0) {
-        _mm512_mask_storeu_epi32(group + 12 * i, 0x0fff, _mm512_permutexvar_epi32(squeeze, x));
-        return;
-    }
-    x = _mm512_permutexvar_epi32(transpose, x);
-    const auto at = [](std::uint8_t* p) { return reinterpret_cast<__m128i*>(p); };
-    std::uint8_t* to = group + 4 * i;
-    _mm_storeu_si128(at(to), _mm512_castsi512_si128(x));
-    _mm_storeu_si128(at(to + 4 * pitch), _mm512_extracti32x4_epi32(x, 1));
-    _mm_storeu_si128(at(to + 8 * pitch), _mm512_extracti32x4_epi32(x, 2));
-}
-
-// Members are copied to locals here and below: stores through vector or byte pointers could change
-// anything that the compiler can't see to be local.
-template <int kCells>
-EDGETL_AVX512 void horizontal_cells(const Rows rows, const Horizontal task,
-                                    std::uint8_t* const* groups) {
-    std::uint8_t *const upper = groups[0], *const lower = groups[1];
-    const std::int32_t* words = task.words;
-    for (std::int64_t i = 0; i < task.count; i += 4) {
-        __m512i first[4], second[4];
-        for (int k = 0; k < 4; ++k) {
-            column<kCells>(rows.data + task.offsets[i + k], rows.stride, words, task.cells,
-                           first[k], second[k]);
-            words += kDigits * (kCells != 0 ? kCells : task.cells);
-        }
-        store_columns(first, upper, i, task.pitch);
-        store_columns(second, lower, i, task.pitch);
-    }
-}
-
-void horizontal(const Rows& rows, const Horizontal& task, std::uint8_t* const* groups) {
-    switch (task.cells) {
-        case 1:
-            return horizontal_cells<1>(rows, task, groups);
-        case 2:
-            return horizontal_cells<2>(rows, task, groups);
-        case 3:
-            return horizontal_cells<3>(rows, task, groups);
-        default:
-            return horizontal_cells<0>(rows, task, groups);
-    }
-}
-
-// A window of groups with its weights in registers, where it is small.
-template <int kGroups>
-struct Column {
-    const std::uint8_t* groups[kGroups + 1];
-    __m512i weights[kGroups + 1][kDigits];
-
-    EDGETL_AVX512 Column(const std::uint8_t* const* data, const Vertical& task) {
-        for (int g = 0; g < kGroups; ++g) {
-            groups[g] = data[g];
-            for (int d = 0; d < kDigits; ++d)
-                weights[g][d] = _mm512_set1_epi32(task.words[kDigits * g + d]);
-        }
-    }
-
-    EDGETL_AVX512 __m512i value(std::int64_t i) const {
-        __m512i digits[kDigits] = {_mm512_setzero_si512(), _mm512_setzero_si512(),
-                                   _mm512_set1_epi32(kHalfHigh)};
-        for (int g = 0; g < kGroups; ++g) {
-            const __m512i cells = _mm512_loadu_si512(groups[g] + 4 * i);
-            for (int d = 0; d < kDigits; ++d)
-                digits[d] = _mm512_dpbusd_epi32(digits[d], cells, weights[g][d]);
-        }
-        return join(digits);
-    }
-};
-
-// A window of any size.
-template <>
-struct Column<0> {
-    const std::uint8_t* const* groups;
-    const std::int32_t* words;
-    std::int64_t count;
-
-    Column(const std::uint8_t* const* data, const Vertical& task)
-        : groups(data), words(task.words), count(task.groups) {}
-
-    EDGETL_AVX512 __m512i value(std::int64_t i) const {
-        __m512i digits[kDigits] = {_mm512_setzero_si512(), _mm512_setzero_si512(),
-                                   _mm512_set1_epi32(kHalfHigh)};
-        for (std::int64_t g = 0; g < count; ++g) {
-            const __m512i cells = _mm512_loadu_si512(groups[g] + 4 * i);
-            for (int d = 0; d < kDigits; ++d)
-                digits[d] = _mm512_dpbusd_epi32(digits[d], cells,
-                                                _mm512_set1_epi32(words[kDigits * g + d]));
-        }
-        return join(digits);
-    }
-};
-
-template <int kGroups, bool kAlternate>
-EDGETL_AVX512 void vertical_groups(const std::uint8_t* const* groups, const Vertical& task,
-                                   const std::int64_t count, float* const out) {
-    const Column<kGroups> column(groups, task);
-    const Normal& normal = *task.normal;
-    const bool exact = normal.exact;
-    int channel = kAlternate ? 0 : task.channel;
-    __m512 mean = _mm512_set1_ps(normal.mean[channel]);
-    __m512 inverse_high = _mm512_set1_ps(normal.inverse_high[channel]);
-    __m512 inverse_low = _mm512_set1_ps(normal.inverse_low[channel]);
-    __m512i next = column.value(0);
-    for (std::int64_t i = 0; i < count; i += 16) {
-        // The sums of the next columns begin before these are normalised: the two long chains of
-        // dependent instructions then overlap.
-        __m512i value = next;
-        next = column.value(i + 16 < count ? i + 16 : 0);
-        value = _mm512_max_epi32(value, _mm512_setzero_si512());
-        value = _mm512_min_epi32(value, _mm512_set1_epi32(255));
-        if (kAlternate) {
-            mean = _mm512_loadu_ps(normal.mean + channel);
-            inverse_high = _mm512_loadu_ps(normal.inverse_high + channel);
-            inverse_low = _mm512_loadu_ps(normal.inverse_low + channel);
-        }
-        const __m512 pixel = _mm512_cvtepi32_ps(value);
-        __m512 x = _mm512_fmadd_ps(pixel, _mm512_set1_ps(kPixelHigh),
-                                   _mm512_mul_ps(pixel, _mm512_set1_ps(kPixelLow)));
-        x = _mm512_sub_ps(x, mean);
-        x = _mm512_fmadd_ps(x, inverse_high, _mm512_mul_ps(x, inverse_low));
-        if (exact && count - i >= 16) {
-            _mm512_storeu_ps(out + i, x);
-        } else if (exact) {
-            _mm512_mask_storeu_ps(out + i, static_cast<__mmask16>((1u << (count - i)) - 1u), x);
-        } else {
-            alignas(64) std::int32_t values[16];
-            _mm512_store_si512(values, value);
-            look_up(values, std::min<std::int64_t>(16, count - i), normal, channel, kAlternate,
-                    out + i);
-        }
-        if (kAlternate) channel = channel == 2 ? 0 : channel + 1;  // 16 = 1 modulo 3
-    }
-}
-
-template <bool kAlternate>
-void vertical_layout(const std::uint8_t* const* groups, const Vertical& task, std::int64_t count,
-                     float* out) {
-    switch (task.groups) {
-        case 1:
-            return vertical_groups<1, kAlternate>(groups, task, count, out);
-        case 2:
-            return vertical_groups<2, kAlternate>(groups, task, count, out);
-        case 3:
-            return vertical_groups<3, kAlternate>(groups, task, count, out);
-        default:
-            return vertical_groups<0, kAlternate>(groups, task, count, out);
-    }
-}
-
-void vertical(const std::uint8_t* const* groups, const Vertical& task, std::int64_t count,
-              float* out) {
-    if (task.channel < 0) return vertical_layout<true>(groups, task, count, out);
-    return vertical_layout<false>(groups, task, count, out);
-}
-
-template <int kGroups>
-EDGETL_AVX512 void bytes_groups(const std::uint8_t* const* groups, const Vertical& task,
-                                const std::int64_t count, std::uint8_t* const out) {
-    const Column<kGroups> column(groups, task);
-    for (std::int64_t i = 0; i < count; i += 16) {
-        const __m512i value = _mm512_max_epi32(column.value(i), _mm512_setzero_si512());
-        const __m128i bytes = _mm512_cvtusepi32_epi8(value);
-        if (count - i >= 16) {
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), bytes);
-        } else {
-            _mm_mask_storeu_epi8(out + i, static_cast<__mmask16>((1u << (count - i)) - 1u), bytes);
-        }
-    }
-}
-
-void vertical_bytes(const std::uint8_t* const* groups, const Vertical& task, std::int64_t count,
-                    std::uint8_t* out) {
-    switch (task.groups) {
-        case 1:
-            return bytes_groups<1>(groups, task, count, out);
-        case 2:
-            return bytes_groups<2>(groups, task, count, out);
-        case 3:
-            return bytes_groups<3>(groups, task, count, out);
-        default:
-            return bytes_groups<0>(groups, task, count, out);
-    }
+Columns pack_columns_vbmi(const Axis& axis) {
+    Columns columns = pack_flat_columns(axis);
+    return columns.run != nullptr ? columns : pack_columns(axis);
 }
 
 }  // namespace
 
-const Kernels kAvx512Kernels = {kRows, kBatch,     4,        kDigits,        16,
-                                pack,  horizontal, vertical, vertical_bytes, reduce_avx2};
+const Kernels kAvx512Kernels = {Avx512::kRows, Avx512::kBatch, Avx512::kCellBytes, Avx512::kWords,
+                                pack,          pack_columns,   vertical<Avx512>,   reduce<Avx512>};
+const Kernels kAvx512VbmiKernels = {Avx512::kRows,    Avx512::kBatch, Avx512::kCellBytes,
+                                    Avx512::kWords,   pack,           pack_columns_vbmi,
+                                    vertical<Avx512>, reduce<Avx512>};
 
 }  // namespace edgetl
 #endif

@@ -35,7 +35,7 @@ Normal make_normal(const float mean[3], const float std[3]) {
     return normal;
 }
 
-void look_up(const std::int32_t* values, std::int64_t n, const Normal& normal, int channel,
+void look_up(const std::uint8_t* values, std::int64_t n, const Normal& normal, int channel,
              bool alternate, float* out) {
     for (std::int64_t i = 0; i < n; ++i) {
         out[i] = normal.table[channel][values[i]];

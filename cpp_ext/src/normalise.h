@@ -27,7 +27,7 @@ constexpr float kPixelHigh = static_cast<float>(1.0 / 255.0);
 constexpr float kPixelLow = static_cast<float>(1.0 / 255.0 - static_cast<double>(kPixelHigh));
 
 // Looks up n values; channels alternate from `channel` on, or all are of it.
-void look_up(const std::int32_t* values, std::int64_t n, const Normal& normal, int channel,
+void look_up(const std::uint8_t* values, std::int64_t n, const Normal& normal, int channel,
              bool alternate, float* out);
 
 Normal make_normal(const float mean[3], const float std[3]);

@@ -20,19 +20,22 @@ namespace edgetl {
 namespace {
 
 const Kernels& kernels_of(Isa isa) {
+    switch (has_isa(isa) ? isa : best_isa()) {
 #ifdef EDGETL_X86
-    switch (std::min(isa, best_isa())) {
+        case Isa::kAvx512Vbmi:
+            return kAvx512VbmiKernels;
         case Isa::kAvx512:
             return kAvx512Kernels;
         case Isa::kAvx2:
             return kAvx2Kernels;
-        case Isa::kPortable:
-            break;
-    }
-#else
-    (void)isa;
 #endif
-    return kPortableKernels;
+#ifdef EDGETL_NEON
+        case Isa::kNeon:
+            return kNeonKernels;
+#endif
+        default:
+            return kPortableKernels;
+    }
 }
 
 // One image, ready to be worked on by several threads.
@@ -40,30 +43,28 @@ struct Job {
     const Image& image;
     const Definition& definition;
     const Kernels& kernels;
-    const PackedAxis& x;
-    const PackedAxis& y;
-    const PackedAxis*
+    const PackedColumns& x;
+    const PackedRows& y;
+    const PackedRows*
         before;  // where rows are resized first: their weights, and y leaves them alone
     const Normal& normal;
     std::uint8_t* out;
 
     void rows(std::int64_t begin, std::int64_t end) const;
-    void write(const std::uint8_t* const* window, const Vertical& down, std::int64_t count,
-               std::int64_t at) const;
 };
 
 // The rows the horizontal loop works on, safe to read beyond their end: the image's own, or the
 // vertically resized ones. They begin at the first row and column that have a weight.
 class RowReader {
   public:
-    RowReader(const Job& job, std::int64_t reach)
+    explicit RowReader(const Job& job)
         : image_(job.image),
           kernels_(job.kernels),
           before_(job.before),
           used_(3 * job.x.span),
-          reach_(std::max(reach, used_)) {
+          reach_(std::max(job.x.columns.reach, used_)) {
         const Box& part = image_.part;
-        const PackedAxis& down = before_ != nullptr ? *before_ : job.y;
+        const PackedRows& down = before_ != nullptr ? *before_ : job.y;
         top_ = down.first - part.top;
         left_ = 3 * (job.x.first - part.left);
         height_ = before_ != nullptr ? before_->axis.count : part.height - top_;
@@ -94,14 +95,15 @@ class RowReader {
             return;
         }
         const Axis& axis = before_->axis;
-        kernels_.reduce({origin + (axis.start[y] - before_->first) * image_.stride, image_.stride,
-                         axis.weights.data() + y * axis.taps, axis.length[y]},
-                        used_, to);
+        kernels_.reduce(
+            {origin + (axis.start[y] - before_->first) * image_.stride, image_.stride,
+             before_->words.data() + y * before_->cells * kernels_.words_per_cell, axis.length[y]},
+            used_, to);
     }
 
     const Image& image_;
     const Kernels& kernels_;
-    const PackedAxis* before_;
+    const PackedRows* before_;
     std::int64_t used_;    // bytes of a row that have a weight
     std::int64_t reach_;   // bytes the kernel may read from there on
     std::int64_t top_;     // rows from image.data to the first that has a weight
@@ -115,19 +117,18 @@ void Job::rows(std::int64_t begin, std::int64_t end) const {
     const std::int64_t size = definition.size;
     const bool planar = definition.layout == Layout::kNchw;
     const std::int64_t pitch = planar ? round_up(size, kColumnPad) : 0;
-    const std::int64_t columns = planar ? 3 * pitch : round_up(3 * size, kColumnPad) + kColumnPad;
+    const std::int64_t columns = 3 * round_up(size, kColumnPad) + kColumnPad;
     const std::int64_t group_bytes = columns * kernels.cell_bytes;
     const std::int64_t batch_rows = kernels.rows * kernels.batch;
     const std::int64_t slots = y.cells + kernels.batch - 1;
+    const std::int64_t row_step = (planar ? size : 3 * size) * value_bytes(definition.dtype);
 
-    const std::int64_t padded = static_cast<std::int64_t>(x.offsets.size());
-    const Horizontal across{x.offsets.data(), x.words.data(), padded, x.cells, pitch};
-    const std::int64_t reach = *std::max_element(x.offsets.begin(), x.offsets.end()) +
-                               3 * kernels.rows * (x.cells - 1) + kernels.overread;
-    RowReader reader(*this, reach);
-    std::vector<std::uint8_t> ring(slots * group_bytes);
+    RowReader reader(*this);
+    LineVector<std::uint8_t> ring(slots * group_bytes);
     std::vector<const std::uint8_t*> window(y.cells);
-    std::uint8_t* made[kMaxRows];
+    std::uint8_t* made[kMaxBatch];
+    Vertical down{nullptr,          0,      planar ? size : 3 * size, pitch, size * size,
+                  definition.dtype, &normal};
 
     std::int64_t done = 0;  // groups before this are in the ring, or no longer needed
     for (std::int64_t i = begin; i < end; ++i) {
@@ -137,40 +138,29 @@ void Job::rows(std::int64_t begin, std::int64_t end) const {
         for (done = std::max(done, first); done <= last; done += kernels.batch) {
             for (int b = 0; b < kernels.batch; ++b)
                 made[b] = ring.data() + (done + b) % slots * group_bytes;
-            kernels.horizontal(reader.rows(done * kernels.rows, batch_rows), across, made);
+            x.columns.run(reader.rows(done * kernels.rows, batch_rows), x.columns, pitch, made);
         }
         for (std::int64_t g = first; g <= last; ++g)
             window[g - first] = ring.data() + g % slots * group_bytes;
-        Vertical down{y.words.data() + i * y.cells * kernels.words_per_cell, last - first + 1,
-                      &normal, -1};
-        if (!planar) {
-            write(window.data(), down, 3 * size, i * 3 * size);
-            continue;
-        }
-        for (int c = 0; c < 3; ++c) {
-            down.channel = c;
-            write(window.data(), down, size, (c * size + i) * size);
-            for (std::int64_t g = 0; g < down.groups; ++g) window[g] += pitch * kernels.cell_bytes;
-        }
+        down.words = y.words.data() + i * y.cells * kernels.words_per_cell;
+        down.groups = last - first + 1;
+        kernels.vertical(window.data(), down, out + i * row_step);
     }
 }
 
-// `count` values from the `at`-th of the output on.
-void Job::write(const std::uint8_t* const* window, const Vertical& down, std::int64_t count,
-                std::int64_t at) const {
-    if (definition.dtype == Dtype::kUint8)
-        return kernels.vertical_bytes(window, down, count, out + at);
-    if (definition.dtype == Dtype::kFloat32)
-        return kernels.vertical(window, down, count, reinterpret_cast<float*>(out) + at);
-    std::vector<float> values(count);
-    kernels.vertical(window, down, count, values.data());
-    const auto round = definition.dtype == Dtype::kFloat16 ? to_float16 : to_bfloat16;
-    std::transform(values.begin(), values.end(), reinterpret_cast<std::uint16_t*>(out) + at, round);
+// How many threads pay: starting one takes about as long as half a megabyte of pixels.
+std::int64_t most_parts(const Job& job) {
+    constexpr std::int64_t kBytes = std::int64_t{1} << 19;
+    const std::int64_t size = job.definition.size;
+    const PackedRows& down = job.before != nullptr ? *job.before : job.y;
+    const std::int64_t height = down.axis.start.back() + down.axis.length.back() - down.first;
+    return std::clamp<std::int64_t>(3 * (height * job.x.span + size * size) / kBytes, 1, size);
 }
 
 void run(const Job& job, int threads) {
     const std::int64_t size = job.definition.size;
-    const std::int64_t parts = std::clamp<std::int64_t>(threads, 1, size);
+    const std::int64_t parts = std::min<std::int64_t>(threads, most_parts(job));
+    if (parts == 1) return job.rows(0, size);
     std::vector<std::exception_ptr> errors(parts);
     const auto part = [&](std::int64_t p) {
         try {
@@ -201,18 +191,18 @@ void preprocess(const Image& image, const Definition& definition, void* out, int
     const Kernels& kernels = kernels_of(isa);
     const Geometry place = geometry(image.height, image.width, definition);
     const std::int64_t size = definition.size;
-    const auto x = cached_axis(image.width, place.width, place.left, size, definition.filter,
-                               Direction::kHorizontal, kernels);
-    const auto y = cached_axis(image.height, place.height, place.top, size, definition.filter,
-                               Direction::kVertical, kernels);
+    const AxisKey across{image.width, place.width, place.left, size, definition.filter, &kernels};
+    const AxisKey down{image.height, place.height, place.top, size, definition.filter, &kernels};
+    const auto x = cached_columns(across);
     const auto normal = cached_normal(definition.mean, definition.std);
     auto* bytes = static_cast<std::uint8_t*>(out);
     if (!place.rows_first) {
+        const auto y = cached_rows(down);
         run(Job{image, definition, kernels, *x, *y, nullptr, *normal, bytes}, threads);
         return;
     }
-    const auto identity =
-        cached_axis(size, size, 0, size, definition.filter, Direction::kVertical, kernels);
+    const auto y = cached_windows(down);
+    const auto identity = cached_rows({size, size, 0, size, definition.filter, &kernels});
     run(Job{image, definition, kernels, *x, *identity, y.get(), *normal, bytes}, threads);
 }
 

@@ -2,7 +2,8 @@
 
 It knows nothing about files, decoding or networks. Without the compiled module it falls back to the
 numpy reference, which gives the same numbers far more slowly; EDGETL_REQUIRE_NATIVE=1 makes that an
-error instead. EDGETL_ISA (``portable``, ``avx2``, ``avx512``) caps the instruction set, for tests.
+error instead. EDGETL_ISA (such as ``portable`` or ``avx2``) picks a lesser instruction set, for
+tests.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ __all__ = [
     "MAX_SIDE",
     "compiled_definition",
     "instruction_set",
+    "instruction_sets",
     "linear_probabilities",
     "needed",
     "preprocess",
@@ -41,25 +43,31 @@ __all__ = [
 COMPILED: bool = _core is not None
 """Whether the compiled core is there."""
 
-INSTRUCTION_SETS = ("portable", "avx2", "avx512")
-"""In rising order; a machine that has one has those before it. ``avx512`` includes VNNI."""
+INSTRUCTION_SETS = ("portable", "neon", "avx2", "avx512", "avx512vbmi")
+"""Those there are kernels for; `instruction_sets` says which of them a machine has. ``avx512``
+includes VNNI."""
 
 MAX_SIDE = 1 << 20
 """Longest side of an image in pixels."""
 
 
+def instruction_sets() -> tuple[str, ...]:
+    """The instruction sets of this machine that there are kernels for, the best one last."""
+    return tuple(_core.instruction_sets()) if COMPILED else ("portable",)
+
+
 @functools.cache
 def instruction_set() -> str:
-    """The instruction set in use, one of `INSTRUCTION_SETS`.
+    """The instruction set in use: what EDGETL_ISA names if the machine has it, else the best one.
 
     Raises:
-        ValueError: EDGETL_ISA is not one of them.
+        ValueError: EDGETL_ISA is not one of `INSTRUCTION_SETS`.
     """
-    best = _core.best_isa() if COMPILED else "portable"
-    wanted = os.environ.get("EDGETL_ISA") or best
+    there = instruction_sets()
+    wanted = os.environ.get("EDGETL_ISA") or there[-1]
     if wanted not in INSTRUCTION_SETS:
         raise ValueError(f"EDGETL_ISA must be one of {INSTRUCTION_SETS}, got {wanted!r}")
-    return min(wanted, best, key=INSTRUCTION_SETS.index)
+    return wanted if wanted in there else there[-1]
 
 
 @functools.lru_cache(maxsize=64)
@@ -97,8 +105,9 @@ def preprocess(
         out: C-contiguous, of shape ``definition.shape`` and type ``definition.array_type``;
             overwritten.
         definition: What to do.
-        threads: Threads to split the output rows over. The default suits callers that work on
-            several images at once; the GIL is released either way.
+        threads: Most threads to split the output rows over; a small photo gets fewer, as starting
+            one costs more than it gains. The default suits callers that work on several images at
+            once; the GIL is released either way.
         whole: Height and width of the photo that `image` is a part of; None if it is the photo.
         origin: Row and column of the photo where the part begins.
 

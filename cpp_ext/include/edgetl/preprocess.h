@@ -15,8 +15,10 @@
 
 namespace edgetl {
 
-// In rising order; a machine that has one has those before it.
-enum class Isa { kPortable = 0, kAvx2 = 1, kAvx512 = 2 };
+// In rising order for each processor: one that has an instruction set has those of its kind before
+// it. kAvx512 includes VNNI, kAvx512Vbmi VBMI as well.
+enum class Isa { kPortable = 0, kNeon = 1, kAvx2 = 2, kAvx512 = 3, kAvx512Vbmi = 4 };
+constexpr Isa kIsas[] = {Isa::kPortable, Isa::kNeon, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vbmi};
 
 enum class Layout { kNchw, kNhwc };
 enum class Fit { kShortest, kSquash };
@@ -80,12 +82,14 @@ std::int64_t output_bytes(const Definition& definition);
 
 // The best instruction set of this machine and operating system, found once.
 Isa best_isa();
+bool has_isa(Isa isa);
 const char* isa_name(Isa isa);
 
 // Writes 3 * size * size values to `out`, aligned for the type, without gaps. What a part gives
-// equals, to the bit, what the whole photo gives. `threads` splits the output rows; `isa` beyond
-// what the machine has falls back to the best there is. Throws std::invalid_argument for sizes out
-// of range, or a part that does not cover what is needed.
+// equals, to the bit, what the whole photo gives. The output rows are split over `threads`, or over
+// fewer where the photo is small; an `isa` that the machine lacks falls back to the best there is.
+// Throws std::invalid_argument for sizes out of range, or a part that does not cover what is
+// needed.
 void preprocess(const Image& image, const Definition& definition, void* out, int threads, Isa isa);
 
 }  // namespace edgetl
