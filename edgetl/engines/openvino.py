@@ -77,7 +77,7 @@ class OpenVinoEngine:
         self.purpose = purpose
         self.output: Output = output
         self._graph = graph
-        self._module = _import_openvino()
+        self._module = import_openvino()
         if is_ort_format(graph):
             raise ValueError(
                 f"the graph {_name(graph)} is in ONNX Runtime's own format, which OpenVINO can't "
@@ -160,7 +160,7 @@ class OpenVinoEngine:
         return compiled
 
 
-def _import_openvino() -> Any:
+def import_openvino() -> Any:
     """The openvino package without its telemetry, which would fork a sender at the import.
 
     Where that package is missing, openvino itself puts an empty one in its place.
