@@ -46,6 +46,9 @@ edgetl::Recipe recipe() {
     return {definition, false, edgetl::best_isa(), library()};
 }
 
+// A photo that outlives every loader.
+const std::vector<std::uint8_t> pixels(3 * 20 * 30, 9);
+
 Loader::Clock::time_point soon() {
     return Loader::Clock::now() + std::chrono::seconds(60);
 }
@@ -54,7 +57,6 @@ Loader::Clock::time_point soon() {
 struct Crowd {
     Loader& loader;
     std::int64_t photos;
-    const std::vector<std::uint8_t> pixels = std::vector<std::uint8_t>(3 * 20 * 30, 9);
     std::atomic<std::int64_t> next{0}, dropped{0};
     std::mutex mutex{};
     std::multiset<std::int64_t> seen{};
