@@ -59,6 +59,10 @@ void compare(check::Random& random, const std::uint8_t* data, std::size_t size,
     const edgetl::JpegLibrary& library = *check::jpeg_library();
     if (edgetl::decode_jpeg(library, data, size, header, divisor, wanted, &one, &part, &message))
         return;
+    fuzz::require(part.part.top <= wanted.top && part.part.left <= wanted.left &&
+                      part.part.top + part.part.height >= wanted.top + wanted.height &&
+                      part.part.left + part.part.width >= wanted.left + wanted.width,
+                  "the part covers what is wanted");
     if (edgetl::decode_jpeg(library, data, size, header, divisor, {0, 0, height, width}, &other,
                             &whole, &message))
         return;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import io
+import os
 import signal
 import subprocess
 import sys
@@ -428,3 +430,39 @@ def test_many_photos_through_a_tiny_loop(kind):
     sources = [FILES[number] for number in order]
     loader = Loader(WAY, batch_size=3, buffers=2, taken=1, queue=1, threads=2)
     check(Consumer(loader, sources).run(4), [TRUTH[number] for number in order])
+
+
+def test_without_the_core_the_twin_does_it():
+    code = """
+import logging, sys
+sys.modules["edgetl.native._core"] = None
+import numpy as np
+from edgetl import Preprocess, native
+from edgetl.decode import prepare, read_image
+from edgetl.native.loader import Batch, Declined, Loader
+assert not native.COMPILED
+way = Preprocess(size=8, resize=9)
+data = sys.stdin.buffer.read()
+loader = Loader(way, batch_size=2, threads=1)
+for number in range(3):
+    loader.add(number, data)
+loader.close()
+count = 0
+while (turn := loader.take(seconds=30)) is not None:
+    if isinstance(turn, Declined):
+        loader.answer(turn, read_image(turn.file, preprocess=way))
+    else:
+        count += len(turn.ids)
+        np.save(sys.stdout.buffer, turn.images[0])
+        loader.release(turn)
+assert count == 3
+assert list(prepare([data], preprocess=way, out=np.empty((1, 3, 8, 8), np.float32))) == [0]
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "EDGETL_REQUIRE_NATIVE"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], input=FILES[0], env=environment, capture_output=True
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    found = np.load(io.BytesIO(result.stdout))
+    way = Preprocess(size=8, resize=9)
+    np.testing.assert_array_equal(found, way.apply(decode.read_image(FILES[0], preprocess=way)))
