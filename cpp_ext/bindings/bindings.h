@@ -5,4 +5,5 @@
 
 void register_heads(nanobind::module_& module);
 void register_loader(nanobind::module_& module);
+void register_pool(nanobind::module_& module);
 void register_preprocess(nanobind::module_& module);

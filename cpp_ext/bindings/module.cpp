@@ -7,5 +7,6 @@ NB_MODULE(_core, module) {
     module.doc() = "The compiled core of edgetl; use it through edgetl.native.";
     register_heads(module);
     register_loader(module);
+    register_pool(module);
     register_preprocess(module);
 }
