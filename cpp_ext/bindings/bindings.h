@@ -3,5 +3,6 @@
 
 #include <nanobind/nanobind.h>
 
+void register_cuda(nanobind::module_& module);
 void register_heads(nanobind::module_& module);
 void register_preprocess(nanobind::module_& module);
