@@ -75,18 +75,19 @@ edgetl::Definition define(std::int64_t size, std::int64_t resize, bool bicubic, 
     return definition;
 }
 
-// The rows of a table whose first four columns are given, and whether they lie within the buffer.
+// The rows of a table whose first five columns are given, and whether they lie within the buffer.
 Photo* photos(const Table& table, std::int64_t bytes) {
     auto* rows = reinterpret_cast<Photo*>(table.data());
     if (table.shape(0) == 0) throw std::invalid_argument("a batch needs at least one photo");
     for (std::size_t i = 0; i < table.shape(0); ++i) {
         const Photo& photo = rows[i];
         const std::int64_t most = edgetl::kMaxSide;
-        const bool sides = photo.height >= 1 && photo.width >= 1 && photo.height <= most &&
-                           photo.width <= most && photo.stride >= 3 * photo.width &&
-                           photo.stride <= bytes;
-        if (!sides || photo.offset < 0 || photo.offset > bytes ||
-            (photo.height - 1) * photo.stride + 3 * photo.width > bytes - photo.offset)
+        const bool sides =
+            photo.height >= 1 && photo.width >= 1 && photo.height <= most && photo.width <= most;
+        const std::int64_t line = photo.plane == 0 ? 3 * photo.width : photo.width;
+        if (!sides || photo.offset < 0 || photo.offset > bytes || photo.stride < line ||
+            photo.stride > bytes || photo.plane < 0 || photo.plane > bytes ||
+            2 * photo.plane + (photo.height - 1) * photo.stride + line > bytes - photo.offset)
             throw std::invalid_argument(
                 "photo " + std::to_string(i) + " of " + std::to_string(photo.height) + " x " +
                 std::to_string(photo.width) + " pixels at byte " + std::to_string(photo.offset) +

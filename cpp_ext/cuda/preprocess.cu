@@ -29,10 +29,10 @@ bool try_width(Plan& plan, std::int32_t width, double scale, std::int64_t size,
                std::size_t shared_limit) {
     plan.tiles_x = parts(size, width);
     plan.tile_width = parts(size, plan.tiles_x);
-    // From the first column's first input to the last column's last quad, and what is read beyond.
+    // From the first column's first input to the last column's last quad.
     const double across = std::ceil((plan.tile_width - 1) * scale) + 2.0 + 4.0 * plan.quads_x;
     if (across > 65536.0) return false;
-    plan.pitch = 16 * parts(3 * static_cast<std::int64_t>(across) + 31 + 12, 16);
+    plan.pitch = 48 * parts(static_cast<std::int64_t>(across) + kSlack, 16);
     for (plan.chunk = kMostChunk; plan.chunk >= 1; --plan.chunk) {
         plan.ring = plan.chunk + plan.quads_y - 1;
         plan.shared = shared_bytes(plan);

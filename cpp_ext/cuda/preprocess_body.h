@@ -123,17 +123,19 @@ struct Tile {
     std::int64_t number;  // of the photo
     std::int32_t left, top, columns, rows;
     std::int32_t first_column;  // of the photo, from which on bytes are fetched
-    std::int32_t span;          // bytes of one row
+    std::int32_t planes;        // 1: packed RGB, 3
+    std::int32_t span;          // bytes of a line: of one row, in one plane
     std::int32_t first_group;   // groups of input rows; of output rows where rows go first
     std::int32_t groups;        // 0: nothing to do
     std::int32_t last_row;      // of the photo
     bool rows_first;
     std::int64_t base;  // bytes from the buffer's begin to row 0, first_column
     std::int64_t stride;
+    std::int64_t plane;
 
-    // The offset of a row's first byte that the tile needs; rows beyond the last are like it.
-    EDGETL_SHARED std::int64_t row_offset(std::int32_t row) const {
-        return base + at_most(row, last_row) * stride;
+    // The offset of a line's first byte that the tile needs; rows beyond the last are like it.
+    EDGETL_SHARED std::int64_t line_offset(std::int32_t row, std::int32_t plane_number) const {
+        return base + at_most(row, last_row) * stride + plane_number * plane;
     }
 };
 
@@ -167,6 +169,10 @@ inline std::size_t shared_bytes(const Plan& plan) {
            sizeof(Span) * static_cast<std::size_t>(plan.tile_width + plan.tile_height);
 }
 
+// Bytes that a line of a plane may take in shared memory beyond its own: it begins up to 15 after a
+// multiple of 16, ends up to 15 before one, and four weights and a word are read beyond its end.
+constexpr std::int32_t kSlack = 40;
+
 struct TileBody {
     using Args = PreprocessArgs;
     struct State {
@@ -194,10 +200,14 @@ struct TileBody {
         tile.first_column = x[0].start;
         tile.last_row = static_cast<std::int32_t>(photo.height) - 1;
         tile.rows_first = photo.rows_first != 0;
-        tile.base = photo.offset + 3 * x[0].start;
+        tile.planes = photo.plane != 0 ? 3 : 1;
+        tile.base = photo.offset + (tile.planes == 3 ? 1 : 3) * x[0].start;
         tile.stride = photo.stride;
+        tile.plane = photo.plane;
         const auto width = static_cast<std::int32_t>(photo.width);
-        tile.span = 3 * (at_most(last_x.start + 4 * last_x.quads, width) - tile.first_column);
+        const std::int32_t across =
+            at_most(last_x.start + 4 * last_x.quads, width) - tile.first_column;
+        tile.span = tile.planes == 3 ? across : 3 * across;
         if (tile.rows_first) {
             tile.groups = (tile.rows + 3) / 4;
         } else {
@@ -205,7 +215,7 @@ struct TileBody {
             tile.groups = last_y.start / 4 + last_y.quads - tile.first_group;
         }
         // Within the plan, or not at all.
-        if (last_x.quads == 0 || last_y.quads == 0 || tile.span + 31 + 12 > plan.pitch)
+        if (last_x.quads == 0 || last_y.quads == 0 || 3 * (across + kSlack) > plan.pitch)
             tile.groups = 0;
         return tile;
     }
@@ -260,25 +270,28 @@ struct TileBody {
             sections.words_y[i] = y[i];
     }
 
-    // Rows of the groups [begin, end) into shared memory, each as far from a multiple of 16 bytes
-    // as in the packed buffer. A warp takes a row, and a few rows at a time: so more loads are
-    // under way before the first is waited for.
+    // Lines of the groups [begin, end) into shared memory, each as far from a multiple of 16 bytes
+    // as in the buffer. A warp takes a line, and a few lines at a time: so more loads are under way
+    // before the first is waited for.
     EDGETL_SHARED static void fetch(const Args& args, const State& state, const Sections& sections,
                                     int thread, std::int32_t begin, std::int32_t end) {
         constexpr std::int32_t kWarps = kThreads / 32, kAtOnce = 4;
         const Tile& tile = state.tile;
         const std::int32_t warp = thread / 32, lane = thread % 32;
-        const std::int32_t first = 4 * (tile.first_group + begin), count = 4 * (end - begin);
+        const std::int32_t first = 4 * (tile.first_group + begin);
+        const std::int32_t count = 4 * (end - begin) * tile.planes;
+        const std::int32_t pitch = args.plan.pitch / tile.planes;
         for (std::int32_t base = warp; base < count; base += kAtOnce * kWarps) {
             std::int64_t from[kAtOnce];
             std::int32_t vectors = 0;
+#pragma unroll
             for (std::int32_t k = 0; k < kAtOnce; ++k) {
-                const std::int32_t row = base + k * kWarps;
-                const std::int64_t offset = tile.row_offset(first + row);
+                const std::int32_t line = base + k * kWarps, row = line / tile.planes;
+                const std::int64_t offset = tile.line_offset(first + row, line - row * tile.planes);
                 const auto shift = static_cast<std::int32_t>(offset & 15);
                 from[k] = offset - shift;
                 const std::int32_t needed = (shift + tile.span + 15) / 16;
-                if (row < count && needed > vectors) vectors = needed;
+                if (line < count && needed > vectors) vectors = needed;
             }
             for (std::int32_t vector = lane; vector < vectors; vector += 32) {
                 Vector16 values[kAtOnce];
@@ -288,9 +301,9 @@ struct TileBody {
                         values[k] = load_vector(args.batch, from[k] + 16 * vector);
 #pragma unroll
                 for (std::int32_t k = 0; k < kAtOnce; ++k) {
-                    const std::int32_t row = base + k * kWarps;
-                    if (row < count)
-                        reinterpret_cast<Vector16*>(sections.raw + row * args.plan.pitch)[vector] =
+                    const std::int32_t line = base + k * kWarps;
+                    if (line < count)
+                        reinterpret_cast<Vector16*>(sections.raw + line * pitch)[vector] =
                             values[k];
                 }
             }
@@ -316,22 +329,23 @@ struct TileBody {
         for (std::int32_t row = 4 * begin; row < 4 * end && row < tile.rows; ++row) {
             const Span span = sections.spans_y[row];
             const Digits* words = sections.words_y + row * args.plan.quads_y;
-            for (std::int32_t byte = thread; byte < tile.span; byte += kThreads) {
+            for (std::int32_t i = thread; i < tile.planes * tile.span; i += kThreads) {
+                const std::int32_t plane = i / tile.span, byte = i - plane * tile.span;
                 std::int32_t low = 0, middle = 0, high = 0;
                 for (std::int32_t quad = 0; quad < span.quads; ++quad) {
                     std::uint32_t pixels = 0;
-                    for (std::int32_t i = 0; i < 4; ++i)
-                        pixels |=
-                            static_cast<std::uint32_t>(
-                                args.batch
-                                    .pixels[tile.row_offset(span.start + 4 * quad + i) + byte])
-                            << (8 * i);
+                    for (std::int32_t k = 0; k < 4; ++k) {
+                        const std::int64_t at =
+                            tile.line_offset(span.start + 4 * quad + k, plane) + byte;
+                        pixels |= static_cast<std::uint32_t>(args.batch.pixels[at]) << (8 * k);
+                    }
                     const Digits digits = words[quad];
                     low = dot4<false>(pixels, digits.words[0], low);
                     middle = dot4<false>(pixels, digits.words[1], middle);
                     high = dot4<true>(pixels, digits.words[2], high);
                 }
-                sections.raw[(row - 4 * begin) * args.plan.pitch + byte] =
+                const std::int32_t line = (row - 4 * begin) * tile.planes + plane;
+                sections.raw[line * (args.plan.pitch / tile.planes) + byte] =
                     to_byte(join_digits(low, middle, high));
             }
         }
@@ -348,45 +362,17 @@ struct TileBody {
         const std::int32_t sides = kThreads / plan.tile_width;
         if (side >= sides || column >= tile.columns) return;
         const Span span = sections.spans_x[column];
-        const std::int32_t skip = 3 * (span.start - tile.first_column);
+        const std::int32_t skip = (tile.planes == 3 ? 1 : 3) * (span.start - tile.first_column);
         const Digits* weights = sections.words_x + column;
         const auto* raw = reinterpret_cast<const std::uint32_t*>(sections.raw);
         for (std::int32_t group = begin + side; group < end; group += sides) {
-            std::int32_t words[4];  // indices in `raw`
-            std::uint32_t shifts[4], carried[4];
             std::int32_t sums[4][3][3] = {};  // row, channel, digit
-#pragma unroll
-            for (std::int32_t row = 0; row < 4; ++row) {
-                const std::int64_t offset =
-                    tile.rows_first ? 0 : tile.row_offset(4 * (tile.first_group + group) + row);
-                const std::int32_t byte = skip + static_cast<std::int32_t>(offset & 15);
-                words[row] = ((4 * (group - begin) + row) * plan.pitch + byte) / 4;
-                shifts[row] = static_cast<std::uint32_t>(byte % 4) * 8;
-                carried[row] = raw[words[row]];
-            }
-            for (std::int32_t quad = 0; quad < span.quads; ++quad) {
-                const Digits digits = weights[quad * plan.tile_width];
-#pragma unroll
-                for (std::int32_t row = 0; row < 4; ++row) {
-                    const std::uint32_t* next = raw + words[row] + 3 * quad;
-                    const std::uint32_t a = next[1], b = next[2], c = next[3];
-                    const std::uint32_t first = shift_right(carried[row], a, shifts[row]);
-                    const std::uint32_t second = shift_right(a, b, shifts[row]);
-                    const std::uint32_t third = shift_right(b, c, shifts[row]);
-                    carried[row] = c;
-                    const std::uint32_t pixels[3] = {
-                        pick_bytes<0x5210>(pick_bytes<0x0630>(first, second), third),
-                        pick_bytes<0x6210>(pick_bytes<0x0741>(first, second), third),
-                        pick_bytes<0x7410>(pick_bytes<0x0052>(first, second), third)};
-#pragma unroll
-                    for (std::int32_t c3 = 0; c3 < 3; ++c3) {
-                        std::int32_t (&sum)[3] = sums[row][c3];
-                        sum[0] = dot4<false>(pixels[c3], digits.words[0], sum[0]);
-                        sum[1] = dot4<false>(pixels[c3], digits.words[1], sum[1]);
-                        sum[2] = dot4<true>(pixels[c3], digits.words[2], sum[2]);
-                    }
-                }
-            }
+            if (tile.planes == 3)
+                add_planes(tile, plan, raw, weights, span.quads, skip, group - begin,
+                           tile.first_group + group, sums);
+            else
+                add_packed(tile, plan, raw, weights, span.quads, skip, group - begin,
+                           tile.first_group + group, sums);
             std::uint32_t* cells = sections.ring + (group % plan.ring) * 3 * plan.tile_width;
 #pragma unroll
             for (std::int32_t channel = 0; channel < 3; ++channel) {
@@ -400,6 +386,86 @@ struct TileBody {
                 cells[args.nhwc ? 3 * column + channel : channel * plan.tile_width + column] = cell;
             }
         }
+    }
+
+    // The byte of a line in shared memory that the first weight belongs to.
+    EDGETL_SHARED static std::int32_t find_byte(const Tile& tile, const Plan& plan,
+                                                std::int32_t local_row, std::int32_t row,
+                                                std::int32_t plane, std::int32_t skip) {
+        const std::int64_t offset = tile.rows_first ? 0 : tile.line_offset(row, plane);
+        return (local_row * tile.planes + plane) * (plan.pitch / tile.planes) +
+               static_cast<std::int32_t>(offset & 15) + skip;
+    }
+
+    // Four pixels are twelve bytes: three words, which are sorted by channel.
+    EDGETL_SHARED static void add_packed(const Tile& tile, const Plan& plan,
+                                         const std::uint32_t* raw, const Digits* weights,
+                                         std::int32_t quads, std::int32_t skip, std::int32_t local,
+                                         std::int32_t group, std::int32_t (&sums)[4][3][3]) {
+        std::int32_t words[4];  // indices in `raw`
+        std::uint32_t shifts[4], carried[4];
+#pragma unroll
+        for (std::int32_t row = 0; row < 4; ++row) {
+            const std::int32_t byte =
+                find_byte(tile, plan, 4 * local + row, 4 * group + row, 0, skip);
+            words[row] = byte / 4;
+            shifts[row] = static_cast<std::uint32_t>(byte % 4) * 8;
+            carried[row] = raw[words[row]];
+        }
+        for (std::int32_t quad = 0; quad < quads; ++quad) {
+            const Digits digits = weights[quad * plan.tile_width];
+#pragma unroll
+            for (std::int32_t row = 0; row < 4; ++row) {
+                const std::uint32_t* next = raw + words[row] + 3 * quad;
+                const std::uint32_t a = next[1], b = next[2], c = next[3];
+                const std::uint32_t first = shift_right(carried[row], a, shifts[row]);
+                const std::uint32_t second = shift_right(a, b, shifts[row]);
+                const std::uint32_t third = shift_right(b, c, shifts[row]);
+                carried[row] = c;
+                add4(pick_bytes<0x5210>(pick_bytes<0x0630>(first, second), third), digits,
+                     sums[row][0]);
+                add4(pick_bytes<0x6210>(pick_bytes<0x0741>(first, second), third), digits,
+                     sums[row][1]);
+                add4(pick_bytes<0x7410>(pick_bytes<0x0052>(first, second), third), digits,
+                     sums[row][2]);
+            }
+        }
+    }
+
+    // Four pixels of a plane are one word.
+    EDGETL_SHARED static void add_planes(const Tile& tile, const Plan& plan,
+                                         const std::uint32_t* raw, const Digits* weights,
+                                         std::int32_t quads, std::int32_t skip, std::int32_t local,
+                                         std::int32_t group, std::int32_t (&sums)[4][3][3]) {
+#pragma unroll
+        for (std::int32_t plane = 0; plane < 3; ++plane) {
+            std::int32_t words[4];
+            std::uint32_t shifts[4], carried[4];
+#pragma unroll
+            for (std::int32_t row = 0; row < 4; ++row) {
+                const std::int32_t byte =
+                    find_byte(tile, plan, 4 * local + row, 4 * group + row, plane, skip);
+                words[row] = byte / 4;
+                shifts[row] = static_cast<std::uint32_t>(byte % 4) * 8;
+                carried[row] = raw[words[row]];
+            }
+            for (std::int32_t quad = 0; quad < quads; ++quad) {
+                const Digits digits = weights[quad * plan.tile_width];
+#pragma unroll
+                for (std::int32_t row = 0; row < 4; ++row) {
+                    const std::uint32_t next = raw[words[row] + quad + 1];
+                    add4(shift_right(carried[row], next, shifts[row]), digits, sums[row][plane]);
+                    carried[row] = next;
+                }
+            }
+        }
+    }
+
+    EDGETL_SHARED static void add4(std::uint32_t pixels, const Digits& digits,
+                                   std::int32_t (&sums)[3]) {
+        sums[0] = dot4<false>(pixels, digits.words[0], sums[0]);
+        sums[1] = dot4<false>(pixels, digits.words[1], sums[1]);
+        sums[2] = dot4<true>(pixels, digits.words[2], sums[2]);
     }
 
     // The output rows that the groups up to `end` complete. Neighbouring threads write neighbouring

@@ -1,6 +1,6 @@
 // Preprocessing of a batch of photos on the GPU: plain pointers, sizes and a stream.
 //
-// Photos of any sizes lie in one packed buffer. Each becomes an input of one size by the arithmetic
+// Photos of any sizes lie in one buffer, as packed RGB or plane by plane. Each becomes an input of one size by the arithmetic
 // of preprocess.h: the results equal the CPU's to the bit. Nothing is allocated and nothing waited
 // for, so the calls can be captured in a graph.
 #pragma once
@@ -13,14 +13,15 @@
 
 namespace edgetl::gpu {
 
-// A photo in the packed buffer, and where its crop lies (see edgetl::Geometry). The table of a
+// A photo in the buffer, and where its crop lies (see edgetl::Geometry). The table of a
 // batch is made on the host, and copied to the device by the caller.
 struct Photo {
     std::int64_t offset;  // bytes from the buffer's begin to the first pixel
-    std::int64_t stride;  // bytes from one row to the next, at least 3 * width
+    std::int64_t stride;  // bytes from one row to the next
     std::int64_t height;
     std::int64_t width;
-    std::int64_t rows;  // height of the resized photo
+    std::int64_t plane;  // bytes from red to green to blue; 0 where pixels are packed RGB
+    std::int64_t rows;   // height of the resized photo
     std::int64_t columns;
     std::int64_t top;
     std::int64_t left;
