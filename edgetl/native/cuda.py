@@ -34,6 +34,9 @@ ALIGNMENT = 16
 
 MAX_NEIGHBOURS = 64
 
+MAX_CHANNELS = 8192
+"""Most channels that `pool` takes."""
+
 _COLUMNS = 10
 _FLOATS = ("float32", "float16", "bfloat16")
 _ITEM = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int64": 8}
@@ -200,8 +203,8 @@ def lay_out(shapes: Sequence[tuple[int, ...]]) -> tuple[NDArray[np.int64], int]:
         shapes: (h, w, 3) of each photo.
 
     Returns:
-        A table (n, 10) for `plan`: offset, bytes from row to row, height, width, bytes from plane to
-        plane (0: pixels are packed), and the geometry, which `plan` fills in.
+        A table (n, 10) for `plan`: offset, bytes from row to row, height, width, bytes from plane
+        to plane (0: pixels are packed), and the geometry, which `plan` fills in.
 
     Raises:
         ValueError: A shape is not that of a photo.
@@ -230,9 +233,8 @@ def plan(table: NDArray[np.int64], size_bytes: int, definition: Preprocess, devi
         Bytes of workspace.
 
     Raises:
-        ValueError: A photo does not lie in the buffer; or it shrinks so much that a GPU of this kind
-            has too little shared memory for it (beyond about 30 to 1), and has to be prepared on
-            the CPU.
+        ValueError: A photo does not lie in the buffer; or it shrinks so much (beyond about 30 to 1)
+            that this GPU has too little shared memory for it: it has to be prepared on the CPU.
         MissingDependencyError: The module or the driver is missing.
     """
     _check_table(table)

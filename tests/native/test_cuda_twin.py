@@ -308,7 +308,7 @@ def test_without_a_gpu_the_reason_is_said(caplog):
     class OnGpu:
         __cuda_array_interface__ = {"data": (256, False), "shape": (1, 4), "typestr": "<f4"}
 
-    with pytest.raises(MissingDependencyError, match="CUDA module|no GPU here"):
+    with pytest.raises(MissingDependencyError, match=r"CUDA module|no GPU here"):
         cuda.pool(OnGpu(), OnGpu())
     with pytest.raises(ValueError, match=r"one device.*'maps': 'cuda:0', 'out': 'cpu'"):
         cuda.pool(OnGpu(), np.empty((1, 4), np.float32))
