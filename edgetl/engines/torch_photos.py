@@ -13,6 +13,7 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from edgetl.native import cuda
 from edgetl.preprocess import Preprocess
 
 _DEPTH = 2
+_PACKERS = 4
 _FILLER = np.zeros((1, 1, 3), np.uint8)
 """Stands where a batch has no photo."""
 
@@ -91,6 +93,7 @@ class TorchPhotos:
         self.decodes = decoder == "gpu"
         if self.decodes:
             require("torchvision", extra="train")
+        self._packers = ThreadPoolExecutor(_PACKERS, thread_name_prefix="edgetl-pack")
         self._free: deque[_Slot] = deque()
         self._busy: deque[_Slot] = deque()
 
@@ -205,9 +208,13 @@ class TorchPhotos:
                 slot.host_pixels = self._lanes.host((size + size // 4,), torch.uint8)
                 slot.pixels = self._lanes.empty((size + size // 4,), torch.uint8)
             pixels = slot.host_pixels.numpy()
-            for row, number in zip(packed[1:], order, strict=True):
+
+            def pack(place: int, number: int) -> None:
                 image = arrays[number]
-                pixels[row[0] : row[0] + image.size].reshape(image.shape)[...] = image
+                pixels[place : place + image.size].reshape(image.shape)[...] = image
+
+            # One thread copies less than the bus can carry.
+            list(self._packers.map(pack, packed[1:, 0].tolist(), order))
             slot.pixels[:size].copy_(slot.host_pixels[:size], non_blocking=True)
         packed[:, 0] += slot.pixels.data_ptr()
         table: NDArray[np.int64] = slot.host_table.numpy()
