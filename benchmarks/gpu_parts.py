@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -233,6 +234,18 @@ def run_ours(stream: Any, batches: Sequence[Sequence[Any]]) -> np.ndarray:
     return np.concatenate(results)
 
 
+def can_decode(files: list[bytes], clock: Clock) -> bool:
+    """Whether this torchvision can decode on the device; without it files are left out."""
+    from edgetl.engines.torch_photos import decode_planes
+
+    try:
+        decode_planes(files[:2], clock.device)
+    except RuntimeError as error:
+        print(f"JPEG files are left out: {error}", file=sys.stderr)
+        return False
+    return True
+
+
 def measure_extraction(clock: Clock, scale: Scale, images: list[np.ndarray]) -> dict[str, Any]:
     import timm
 
@@ -251,7 +264,10 @@ def measure_extraction(clock: Clock, scale: Scale, images: list[np.ndarray]) -> 
         module = timm.create_model(backbone, pretrained=False, num_classes=0).eval()
         module = module.requires_grad_(False).to(clock.device, memory_format=torch.channels_last)
         common = CommonWay(module, clock, scale)
-        for what, photos in (("pixels", images), ("jpeg", files)):
+        kinds = (
+            {"pixels": images, "jpeg": files} if can_decode(files, clock) else {"pixels": images}
+        )
+        for what, photos in kinds.items():
             batches = [
                 [photos[(start + n) % len(photos)] for n in range(scale.batch)]
                 for start in range(0, scale.batches * scale.batch, scale.batch)

@@ -1,6 +1,6 @@
 # The optional module _cuda. nvcc compiles the kernels, the host's compiler the bindings; the CUDA
 # runtime is linked statically, so the module needs no other file and imports without a driver.
-if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   # Turing, Ampere, Ada and Hopper; newer GPUs compile the last one's PTX when a program starts.
   set(CMAKE_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90)
 endif()
@@ -22,7 +22,8 @@ add_library(edgetl_cuda STATIC
 target_link_libraries(edgetl_cuda PUBLIC edgetl_core)
 # Contraction is off because the reference rounds every product; fused ones are written as fmaf.
 target_compile_options(edgetl_cuda PRIVATE
-  $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false --threads=0 -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas>)
+  $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false --threads=0
+    -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas,-ffp-contract=off>)
 
 nanobind_add_module(_cuda STABLE_ABI NB_STATIC
   bindings/cuda.cpp

@@ -32,6 +32,10 @@ struct alignas(16) Vector16 {
     std::uint32_t words[4];
 };
 
+struct alignas(8) Vector8 {
+    std::uint32_t words[2];
+};
+
 struct Grid {
     std::int64_t blocks;
     std::size_t shared;  // bytes of shared memory

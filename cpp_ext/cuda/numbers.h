@@ -92,19 +92,26 @@ EDGETL_SHARED float read_number(const void* data, std::int64_t index, Number num
     return number == Number::kFloat16 ? from_float16(bits) : from_bfloat16(bits);
 }
 
-EDGETL_SHARED void write_number(void* data, std::int64_t index, Number number, float value) {
-    if (number == Number::kFloat32) {
-        static_cast<float*>(data)[index] = value;
-        return;
-    }
+// The bits of a 16-bit type.
+EDGETL_SHARED std::uint16_t narrow(float value, Number number) {
 #if defined(__CUDA_ARCH__)
-    const std::uint16_t bits = number == Number::kFloat16
-                                   ? __half_as_ushort(__float2half_rn(value))
-                                   : __bfloat16_as_ushort(__float2bfloat16_rn(value));
+    return number == Number::kFloat16 ? __half_as_ushort(__float2half_rn(value))
+                                      : __bfloat16_as_ushort(__float2bfloat16_rn(value));
 #else
-    const std::uint16_t bits = number == Number::kFloat16 ? to_float16(value) : to_bfloat16(value);
+    return number == Number::kFloat16 ? to_float16(value) : to_bfloat16(value);
 #endif
-    static_cast<std::uint16_t*>(data)[index] = bits;
+}
+
+EDGETL_SHARED std::uint32_t narrow_bits(float low, float high, Number number) {
+    return static_cast<std::uint32_t>(narrow(low, number)) |
+           (static_cast<std::uint32_t>(narrow(high, number)) << 16);
+}
+
+EDGETL_SHARED void write_number(void* data, std::int64_t index, Number number, float value) {
+    if (number == Number::kFloat32)
+        static_cast<float*>(data)[index] = value;
+    else
+        static_cast<std::uint16_t*>(data)[index] = narrow(value, number);
 }
 
 // (value / 255 - mean) / std, either divided, or by products with two-float reciprocals where these

@@ -28,7 +28,8 @@ std::int32_t parts(std::int64_t whole, std::int64_t part) {
 bool try_width(Plan& plan, std::int32_t width, double scale, std::int64_t size,
                std::size_t shared_limit) {
     plan.tiles_x = parts(size, width);
-    plan.tile_width = parts(size, plan.tiles_x);
+    plan.tile_width = 4 * parts(parts(size, plan.tiles_x), 4);  // four numbers are written at once
+    const std::int32_t sides = TileBody::kThreads / plan.tile_width;
     // From the first column's first input to the last column's last quad.
     const double across = std::ceil((plan.tile_width - 1) * scale) + 2.0 + 4.0 * plan.quads_x;
     if (across > 65536.0) return false;
@@ -36,6 +37,8 @@ bool try_width(Plan& plan, std::int32_t width, double scale, std::int64_t size,
     for (plan.chunk = kMostChunk; plan.chunk >= 1; --plan.chunk) {
         plan.ring = plan.chunk + plan.quads_y - 1;
         plan.shared = shared_bytes(plan);
+        // Threads take groups side by side: an incomplete last turn is a waste.
+        if (plan.chunk > sides && plan.chunk % sides != 0) continue;
         if (plan.shared <= std::min(kComfortable, shared_limit)) return true;
     }
     plan.chunk = 1;
@@ -124,6 +127,7 @@ void preprocess(const Batch& batch, const Definition& definition, const Plan& pl
     args.nhwc = definition.layout == Layout::kNhwc;
     args.constants = make_constants(definition);
     args.out = out;
+    args.aligned = reinterpret_cast<std::uintptr_t>(out) % 16 == 0;
     auto* workspace = static_cast<unsigned char*>(batch.workspace);
     args.spans = reinterpret_cast<Span*>(workspace);
     args.words_x = reinterpret_cast<Digits*>(workspace + spans_bytes(batch.n, definition.size));
