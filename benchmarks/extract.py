@@ -28,6 +28,7 @@ from PIL import Image
 
 LARGE = (4000, 3000)
 SECOND_PASSES = 7
+TIMES_AS_FAST = {"onnxruntime": 3.5, "openvino": 4.5}  # at least, as the common way
 MEMORY_PHOTOS = 256
 MEMORY_SECONDS = 0.1  # between two looks
 
@@ -356,7 +357,12 @@ def main() -> int:
             show(title, values)
     flowers, megapixels = sets.values()
     bars = [
-        Bar("flowers, times as fast as the common way", flowers["ratio"]["full"], ">=", 3),
+        Bar(
+            "flowers, times as fast as the common way",
+            flowers["ratio"]["full"],
+            ">=",
+            TIMES_AS_FAST[arguments.engine],
+        ),
         Bar("12 megapixels, decoded in full", megapixels["ratio"]["full"], ">=", 5),
         Bar("12 megapixels, scaled (the other in full)", megapixels["ratio"]["scaled"], ">=", 5),
         Bar("second pass over the flowers", flowers["second_pass_ratio"], ">=", 200),

@@ -3,6 +3,8 @@
 JPEG files go through libjpeg-turbo (simplejpeg), which gives the same pixels as Pillow for less
 time; everything else, and any JPEG out of the ordinary, goes through Pillow and its
 ``convert("RGB")``. The EXIF orientation is applied. Pillow is imported only when a file needs it.
+Where no pixels are asked for, only the network's input, the compiled core decodes plain JPEG files
+itself and takes what this module would have given (`prepare`, and the extraction loop).
 
 Where Pillow's own conversion would lose the picture, this module decides. 16-bit greyscale keeps
 its high byte (as Pillow does for 16-bit colour) rather than being clipped to white, however dark it
@@ -17,7 +19,7 @@ import re
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -28,6 +30,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from edgetl.errors import DataError
+from edgetl.native import jpeg, loader
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -97,6 +100,48 @@ def read_image(source: Source, *, preprocess: Preprocess) -> NDArray[np.uint8]:
     )
 
 
+def prepare(
+    sources: Sequence[Source], *, preprocess: Preprocess, out: NDArray[Any], threads: int = 1
+) -> dict[int, Source]:
+    """Decode and preprocess those samples that the compiled core can, which is plain JPEG files.
+
+    The result is what `read_image` and ``preprocess.apply`` give, to the bit, sooner: only the part
+    that the crop shows is decoded, and no pixels come to Python.
+
+    Args:
+        sources: What `read_image` takes.
+        preprocess: What to do.
+        out: (n, ...) of the shape and type of `preprocess`; filled where it can be.
+        threads: Threads to share the samples.
+
+    Returns:
+        What is left to `read_image`, by position, rising: samples of other kinds, and those that
+        something is wrong with, for it to say what. Files that were read are there as bytes.
+    """
+    left: dict[int, Source] = dict(enumerate(sources))
+    if jpeg.library() is None:
+        return left
+    files: dict[int, bytes] = {}
+    for position, source in enumerate(sources):
+        if isinstance(source, (str, Path)):
+            try:
+                left[position] = files[position] = _read_file(Path(source))
+            except DataError:  # reading it again will say so, when it is this sample's turn
+                continue
+        elif isinstance(source, (bytes, bytearray, memoryview)):
+            files[position] = bytes(source)
+    together = len(files) == len(sources)
+    target = out if together else np.empty((len(files), *preprocess.shape), preprocess.array_type)
+    declined = loader.prepare(list(files.values()), target, preprocess, threads=threads)
+    for row, (position, reason) in enumerate(zip(files, declined, strict=True)):
+        if reason:
+            continue
+        if not together:
+            out[position] = target[row]
+        del left[position]
+    return left
+
+
 def _from_array(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if array.dtype != np.uint8:
         raise TypeError(f"an image array must be uint8, got {array.dtype}")
@@ -144,6 +189,21 @@ def _check_size(height: int, width: int) -> None:
 
 
 # ---- JPEG ---------------------------------------------------------------------------------------
+
+
+def upright_jpeg(data: bytes) -> tuple[int, int] | None:
+    """Height and width of a JPEG that a decoder without metadata may take; else None.
+
+    Such a file is greyscale or has three components of 8 bits, and is not to be turned.
+
+    Raises:
+        DataError: The image is too large.
+    """
+    header = _scan_jpeg(data) if data.startswith(b"\xff\xd8\xff") else None
+    if header is None or header.orientation != 1:
+        return None
+    _check_size(header.height, header.width)
+    return header.height, header.width
 
 
 class _JpegHeader(NamedTuple):

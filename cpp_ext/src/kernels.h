@@ -112,6 +112,18 @@ inline std::int64_t round_up(std::int64_t value, std::int64_t step) {
     return (value + step - 1) / step * step;
 }
 
+// Asks for bytes that the next rows begin with, wherever that is: rows lie too far apart for the
+// processor to guess. Nothing is read, so it need not be memory of ours.
+inline void prefetch(const std::uint8_t* p, std::int64_t distance) {
+#if defined(__GNUC__) || defined(__clang__)
+    const auto address =
+        reinterpret_cast<std::uintptr_t>(p) + static_cast<std::uintptr_t>(distance);
+    __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2);
+#else
+    (void)p, (void)distance;
+#endif
+}
+
 // Columns for loops that make `step` outputs at once, each from cells of `cell` taps, and may read
 // `overread` bytes from the beginning of a cell.
 Columns pack_each_column(const Axis& axis, const Kernels& kernels, int cell, int step,

@@ -29,53 +29,31 @@ EDGETL_VBMI inline __m512i load(const void* p) {
     return _mm512_loadu_si512(p);
 }
 
-// Sixteen outputs of four rows, as cells. The highest digits come first and are shifted on the way
-// to the next: four rows are enough to keep the long chain busy.
-template <int kCells>
+// Sixteen outputs of four rows, as cells.
 EDGETL_VBMI inline __m512i make_cells(const std::uint8_t* row, const std::int64_t stride,
                                       const std::int32_t* words, const std::int64_t cells) {
-    const std::int64_t n = kCells != 0 ? kCells : cells;
     const __m512i places = load(words);
     words += kRegister;
-    __m512i sums[4];
-    if constexpr (kCells != 0) {
-        __m512i weights[kCells][kDigits];
-        for (int c = 0; c < kCells; ++c)
-            for (int d = 0; d < kDigits; ++d)
-                weights[c][d] = load(words + kRegister * (kDigits * c + d));
-        for (int r = 0; r < 4; ++r, row += stride) {
-            __m512i taps[kCells];
-            for (int c = 0; c < kCells; ++c)
-                taps[c] = _mm512_permutexvar_epi8(places, load(row + 12 * c));
-            __m512i sum = _mm512_set1_epi32(kHalf >> 16);
-            for (int d = kDigits - 1; d >= 0; --d) {
-                for (int c = 0; c < kCells; ++c)
-                    sum = _mm512_dpbusd_epi32(sum, taps[c], weights[c][d]);
-                if (d > 0) sum = _mm512_slli_epi32(sum, 8);
-            }
-            sums[r] = _mm512_srai_epi32(sum, kPrecisionBits);
-        }
-    } else {
-        __m512i digits[4][kDigits];
-        for (auto& row_digits : digits) {
-            row_digits[0] = row_digits[1] = _mm512_setzero_si512();
-            row_digits[2] = _mm512_set1_epi32(kHalf >> 16);
-        }
-        for (std::int64_t c = 0; c < n; ++c, row += 12, words += kRegister * kDigits) {
-            const __m512i weights[kDigits] = {load(words), load(words + kRegister),
-                                              load(words + 2 * kRegister)};
-            for (int r = 0; r < 4; ++r) {
-                const __m512i taps = _mm512_permutexvar_epi8(places, load(row + r * stride));
-                for (int d = 0; d < kDigits; ++d)
-                    digits[r][d] = _mm512_dpbusd_epi32(digits[r][d], taps, weights[d]);
-            }
-        }
+    __m512i low[4], middle[4], high[4];  // sums of the products with each digit
+    for (int r = 0; r < 4; ++r) {
+        low[r] = middle[r] = _mm512_setzero_si512();
+        high[r] = _mm512_set1_epi32(kHalf >> 16);
+    }
+    for (std::int64_t c = 0; c < cells; ++c, row += 12, words += kRegister * kDigits) {
+        const __m512i weights_low = load(words), weights_middle = load(words + kRegister);
+        const __m512i weights_high = load(words + 2 * kRegister);
         for (int r = 0; r < 4; ++r) {
-            const __m512i upper =
-                _mm512_add_epi32(digits[r][1], _mm512_slli_epi32(digits[r][2], 8));
-            sums[r] = _mm512_srai_epi32(_mm512_add_epi32(digits[r][0], _mm512_slli_epi32(upper, 8)),
-                                        kPrecisionBits);
+            const __m512i taps = _mm512_permutexvar_epi8(places, load(row + r * stride));
+            low[r] = _mm512_dpbusd_epi32(low[r], taps, weights_low);
+            middle[r] = _mm512_dpbusd_epi32(middle[r], taps, weights_middle);
+            high[r] = _mm512_dpbusd_epi32(high[r], taps, weights_high);
         }
+    }
+    __m512i sums[4];
+    for (int r = 0; r < 4; ++r) {
+        const __m512i upper = _mm512_add_epi32(middle[r], _mm512_slli_epi32(high[r], 8));
+        const __m512i all = _mm512_add_epi32(low[r], _mm512_slli_epi32(upper, 8));
+        sums[r] = _mm512_srai_epi32(all, kPrecisionBits);
     }
     const __m512i by_output =
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
@@ -93,18 +71,20 @@ EDGETL_VBMI inline __m512i plane_of(const __m512i cells[3], int channel) {
     return _mm512_permutexvar_epi32(_mm512_add_epi32(order, _mm512_set1_epi32(channel)), mixed);
 }
 
-template <int kCells>
-EDGETL_VBMI void flat(const Rows rows, const std::int64_t* offsets, const std::int32_t* words,
-                      const std::int64_t count, const std::int64_t cells, const std::int64_t pitch,
-                      std::uint8_t* const* groups) {
-    const std::int64_t step = words_of(kCells != 0 ? kCells : cells);
+EDGETL_VBMI void run_flat(const Rows& rows, const Columns& columns, const std::int64_t pitch,
+                          std::uint8_t* const* groups) {
+    const std::int64_t count = columns.count, cells = columns.cells, stride = rows.stride;
+    const std::int64_t step = words_of(cells);
+    const std::int64_t* offsets = columns.offsets.data();
+    const std::int32_t* words = columns.words.data();
     for (std::int64_t i = 0; i < count; i += kLanes, offsets += 3, words += 3 * step) {
         for (int b = 0; b < 2; ++b) {
-            const std::uint8_t* row = rows.data + b * 4 * rows.stride;
+            const std::uint8_t* row = rows.data + b * 4 * stride;
             __m512i made[3];
-            for (int v = 0; v < 3; ++v)
-                made[v] =
-                    make_cells<kCells>(row + offsets[v], rows.stride, words + v * step, cells);
+            for (int v = 0; v < 3; ++v) {
+                for (int r = 0; r < 4; ++r) prefetch(row + offsets[v], (8 + r) * stride);
+                made[v] = make_cells(row + offsets[v], stride, words + v * step, cells);
+            }
             for (int v = 0; v < 3; ++v) {
                 if (pitch == 0)
                     _mm512_storeu_si512(groups[b] + 4 * (3 * i + kLanes * v), made[v]);
@@ -112,24 +92,6 @@ EDGETL_VBMI void flat(const Rows rows, const std::int64_t* offsets, const std::i
                     _mm512_storeu_si512(groups[b] + 4 * (i + v * pitch), plane_of(made, v));
             }
         }
-    }
-}
-
-void run_flat(const Rows& rows, const Columns& columns, std::int64_t pitch,
-              std::uint8_t* const* groups) {
-    const auto run = [&](auto loop) {
-        loop(rows, columns.offsets.data(), columns.words.data(), columns.count, columns.cells,
-             pitch, groups);
-    };
-    switch (columns.cells) {
-        case 1:
-            return run(flat<1>);
-        case 2:
-            return run(flat<2>);
-        case 3:
-            return run(flat<3>);
-        default:
-            return run(flat<0>);
     }
 }
 

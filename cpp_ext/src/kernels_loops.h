@@ -35,11 +35,14 @@ EDGETL_LOOP void each_column(const Rows rows, const std::int64_t* const offsets,
                              const std::int32_t* words, const std::int64_t count,
                              const std::int64_t cells, const std::int64_t pitch,
                              std::uint8_t* const* groups) {
+    constexpr int kRowsAtOnce = Simd::kRows * Simd::kBatch;
     const std::int64_t n = kCells != 0 ? kCells : cells;
     std::uint8_t* to[Simd::kBatch];
     std::copy(groups, groups + Simd::kBatch, to);
     for (std::int64_t i = 0; i < count; i += kColumnStep) {
         typename Simd::Column sums[Simd::kBatch][kColumnStep];
+        for (int r = kRowsAtOnce; r < 2 * kRowsAtOnce; ++r)
+            prefetch(rows.data + offsets[i], r * rows.stride);
         for (int k = 0; k < kColumnStep; ++k) {
             typename Simd::Column column[Simd::kBatch];
             Simd::template column<kCells>({rows.data + offsets[i + k], rows.stride}, words, n,
@@ -139,12 +142,8 @@ EDGETL_LOOP void normalised(const Sums& down, const Normal& normal, int channel,
                             const std::int64_t first, const std::int64_t count, Out* const out) {
     const bool exact = normal.exact;
     typename Simd::Scale scale = Simd::scale(normal, channel, kAlternate);
-    typename Simd::Ints next = down.value(first);
     for (std::int64_t i = 0; i < count; i += kLanes) {
-        // The sums of the next columns begin before these are normalised: the two long chains of
-        // dependent instructions then overlap.
-        const typename Simd::Ints sums = next;
-        next = down.value(first + (i + kLanes < count ? i + kLanes : 0));
+        const typename Simd::Ints sums = down.value(first + i);
         if (kAlternate) scale = Simd::scale(normal, channel, true);
         if (exact)
             store_some<Simd>(out + i, Simd::normalise(sums, scale), count - i);

@@ -148,9 +148,19 @@ void Job::rows(std::int64_t begin, std::int64_t end) const {
     }
 }
 
+// How many threads pay: starting one takes about as long as half a megabyte of pixels.
+std::int64_t most_parts(const Job& job) {
+    constexpr std::int64_t kBytes = std::int64_t{1} << 19;
+    const std::int64_t size = job.definition.size;
+    const PackedRows& down = job.before != nullptr ? *job.before : job.y;
+    const std::int64_t height = down.axis.start.back() + down.axis.length.back() - down.first;
+    return std::clamp<std::int64_t>(3 * (height * job.x.span + size * size) / kBytes, 1, size);
+}
+
 void run(const Job& job, int threads) {
     const std::int64_t size = job.definition.size;
-    const std::int64_t parts = std::clamp<std::int64_t>(threads, 1, size);
+    const std::int64_t parts = std::min<std::int64_t>(threads, most_parts(job));
+    if (parts == 1) return job.rows(0, size);
     std::vector<std::exception_ptr> errors(parts);
     const auto part = [&](std::int64_t p) {
         try {

@@ -1,9 +1,11 @@
 """Samples to features on a few threads: read, look up, decode, preprocess, run the engine.
 
-Each worker prepares samples one after the other in slots of shared batches; the one that fills a
-batch's last slot runs the engine on it, while the others prepare the next. So decoding and engine
-overlap, and what is in flight is bounded by the batch buffers, whatever the number of samples. It
-knows nothing about where features are kept: that is up to the `Sink`.
+Each worker takes whatever is to be done next. It runs the engine on a batch that is full, it reads
+samples while few wait to be decoded, and while there is nothing like that it decodes and
+preprocesses, in the compiled core and without coming back to Python in between. So every worker
+always has work, no thread competes with them, and what is in flight is bounded by the batch buffers
+and the queue, whatever the number of samples. It knows nothing about where features are kept: that
+is up to the `Sink`.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from numpy.typing import NDArray
 
 from edgetl import decode
 from edgetl.errors import DataError
-from edgetl.features.batches import Batch, Batches
 from edgetl.features.content import absolute, digest_array, digest_bytes, read_file
+from edgetl.native.loader import Batch, Declined, Loader
 
 if TYPE_CHECKING:
     from edgetl.decode import Source
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 
 _POLL_SECONDS = 0.1
+_QUEUED = 2
+"""Samples of each worker that may wait to be decoded: enough to read several in a row."""
 
 
 class Sink(Protocol):
@@ -88,14 +92,17 @@ class Pipeline:
         self._batch_size = batch_size
         self._workers = workers
         calls = max(1, min(engine.concurrency, workers))
-        self._permits = threading.Semaphore(calls)
-        self._batches = Batches(
-            preprocess.shape, size=batch_size, count=calls + 1, dtype=preprocess.dtype
+        self._loader = Loader(
+            preprocess,
+            batch_size=batch_size,
+            buffers=calls + 1,  # one is filled while the engine runs on the others
+            taken=calls,
+            queue=_QUEUED * workers,
         )
         self._lock = threading.Lock()
         self._todo: Iterator[int] = iter(())
         self._running = workers
-        self._stopped, self._ended = threading.Event(), threading.Event()
+        self._ended = threading.Event()
         self._errors: list[BaseException] = []
         self.seconds = Seconds()
 
@@ -127,26 +134,27 @@ class Pipeline:
                 thread.start()
             while not self._ended.wait(_POLL_SECONDS):
                 meanwhile()
-            if not self._errors and (rest := self._batches.rest()) is not None:
-                self._run_engine(rest, self.seconds)
         finally:
             self._stop()
             for thread in threads:
                 if thread.ident is not None:
                     thread.join()
+            decoding, preprocessing = self._loader.spent()
+            self.seconds.add(Seconds(decode=decoding, preprocess=preprocessing))
         if self._errors:
             raise self._errors[0]
 
     def _work(self, sources: Sequence[Source]) -> None:
-        """What each thread does: one sample after the other, until there are no more."""
+        """What each thread does: whatever comes next, until there is no more."""
         spent = Seconds()
         try:
-            while not self._stopped.is_set():
-                with self._lock:
-                    position = next(self._todo, None)
-                if position is None:
-                    break
-                self._one(position, sources[position], spent)
+            while (turn := self._loader.take(feeds=True)) is not None:
+                if isinstance(turn, Batch):
+                    self._run_engine(turn, spent)
+                elif isinstance(turn, Declined):
+                    self._decode(turn, spent)
+                elif turn == "feed":
+                    self._feed(sources, spent)
         except BaseException as error:
             self._errors.append(error)
             self._stop()
@@ -157,44 +165,57 @@ class Pipeline:
                 self._ended.set()
 
     def _stop(self) -> None:
-        self._stopped.set()
-        self._batches.stop()
+        self._loader.stop()
 
-    def _one(self, position: int, source: Source, spent: Seconds) -> None:
-        """Prepare one sample; run the batch that it fills."""
+    def _feed(self, sources: Sequence[Source], spent: Seconds) -> None:
+        """Read samples until enough of them wait to be decoded."""
+        while self._loader.hungry():
+            with self._lock:
+                position = next(self._todo, None)
+            if position is None:
+                self._loader.close()
+                break
+            self._read(position, sources[position], spent)
+        self._loader.fed()
+
+    def _read(self, position: int, source: Source, spent: Seconds) -> None:
+        """Read one sample and hand it over, if its features are wanted."""
         try:
             started = time.perf_counter()
             content, digest, stamp = load(source, self._preprocess)
             spent.read += time.perf_counter() - started
             if not self._sink.wanted(position, digest, stamp):
                 return
-            started = time.perf_counter()
-            image = decode.read_image(content, preprocess=self._preprocess)
-            spent.decode += time.perf_counter() - started
+            if isinstance(content, bytes):
+                self._loader.add(position, content)
+            else:
+                image = decode.read_image(content, preprocess=self._preprocess)
+                self._loader.add_pixels(position, image)
         except DataError as error:
             self._sink.failed(position, str(error))
-            return
-        claimed = self._batches.claim(position)
-        if claimed is None:
-            return
-        batch, slot = claimed
+
+    def _decode(self, declined: Declined, spent: Seconds) -> None:
+        """Decode what the compiled core does not: other formats, and to say what is wrong."""
         started = time.perf_counter()
-        self._preprocess.apply(image, out=slot)
-        spent.preprocess += time.perf_counter() - started
-        if self._batches.fill(batch):
-            self._run_engine(batch, spent)
+        try:
+            image = decode.read_image(declined.file, preprocess=self._preprocess)
+        except DataError as error:
+            self._sink.failed(declined.id, str(error))
+            self._loader.drop(declined)
+        else:
+            self._loader.answer(declined, image)
+        spent.decode += time.perf_counter() - started
 
     def _run_engine(self, batch: Batch, spent: Seconds) -> None:
         """Run a batch, hand over its features and give the buffer back."""
-        with self._permits:
-            started = time.perf_counter()
-            features = self._engine(batch.images)
-            spent.engine += time.perf_counter() - started
+        started = time.perf_counter()
+        features = self._engine(batch.images)
+        spent.engine += time.perf_counter() - started
         expected = (self._batch_size, self._engine.dim)
         if features.shape != expected:
             raise ValueError(f"the engine gave features {features.shape}, expected {expected}")
-        self._sink.features(batch.positions[: batch.filled].copy(), features[: batch.filled])
-        self._batches.release(batch)
+        self._sink.features(batch.ids, features[: len(batch.ids)])
+        self._loader.release(batch)
 
 
 def load(source: Source, preprocess: Preprocess) -> tuple[Source, bytes, bytes | None]:

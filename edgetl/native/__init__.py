@@ -104,8 +104,9 @@ def preprocess(
         out: C-contiguous, of shape ``definition.shape`` and type ``definition.array_type``;
             overwritten.
         definition: What to do.
-        threads: Threads to split the output rows over. The default suits callers that work on
-            several images at once; the GIL is released either way.
+        threads: Most threads to split the output rows over; a small photo gets fewer, as starting
+            one costs more than it gains. The default suits callers that work on several images at
+            once; the GIL is released either way.
         whole: Height and width of the photo that `image` is a part of; None if it is the photo.
         origin: Row and column of the photo where the part begins.
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.bundle import Bundle, probe_batch
-from edgetl.decode import Source, read_image
+from edgetl.decode import Source, prepare, read_image
 from edgetl.engines import Engine, Output, Purpose, check_parity, open_engine
+from edgetl.engines.base import available_cores
 from edgetl.errors import CorruptError, DataError, MissingDependencyError
 from edgetl.runtime.prediction import Prediction
 from edgetl.targets import OnnxRuntime, ServingTarget, TensorRT
@@ -56,7 +57,11 @@ class Runtime:
         return self.bundle.labels
 
     def warm_up(self) -> None:
-        """Build the engine's session and run it once, so that the first prediction is fast."""
+        """Build the engine's session and run it once, so that the first prediction is fast.
+
+        The library that decodes JPEG files is found and checked as well.
+        """
+        prepare([], preprocess=self.bundle.preprocess, out=self._buffer(0))
         batch = self._buffer(1)
         batch.fill(0)
         self.engine(batch)
@@ -87,17 +92,23 @@ class Runtime:
                 for start in range(0, len(x), _BATCH)
                 for prediction in self._predict(x[start : start + _BATCH], features, first=start)
             ]
-        image = self._read(x, "the sample")
-        batch = self._buffer(1)
-        self.bundle.preprocess.apply(image, out=batch[0])
-        return self._score(batch, features)[0]
+        return self._score(self._prepare([x], ["the sample"]), features)[0]
 
     def _predict(self, sources: Many, features: bool, first: int) -> list[Prediction]:
+        names = [f"sample {first + position}" for position in range(len(sources))]
+        return self._score(self._prepare(sources, names), features)
+
+    def _prepare(self, sources: Many, names: list[str]) -> NDArray[Any]:
+        """A batch of the samples, which have `names` in errors."""
         batch = self._buffer(len(sources))
-        for position, source in enumerate(sources):
-            image = self._read(source, f"sample {first + position}")
-            self.bundle.preprocess.apply(image, out=batch[position])
-        return self._score(batch, features)
+        preprocess = self.bundle.preprocess
+        threads = min(len(sources), available_cores())
+        left = prepare(sources, preprocess=preprocess, out=batch, threads=threads)
+        for position, source in left.items():
+            given = sources[position]
+            name = str(given) if isinstance(given, str | Path) else names[position]
+            preprocess.apply(self._read(source, name), out=batch[position])
+        return batch
 
     def _buffer(self, count: int) -> NDArray[Any]:
         """Memory for `count` preprocessed samples."""
@@ -109,8 +120,6 @@ class Runtime:
         try:
             return read_image(source, preprocess=self.bundle.preprocess)
         except (DataError, TypeError, ValueError) as error:
-            if isinstance(source, str | Path):
-                name = str(source)
             raise type(error)(f"{name}: {error}") from error
 
     def _score(self, batch: NDArray[Any], features: bool) -> list[Prediction]:

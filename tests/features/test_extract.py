@@ -14,7 +14,7 @@ from toy import DIM, PREPROCESS, ToyEngine, open_store, truth
 
 from edgetl import Preprocess, decode
 from edgetl.errors import DataError
-from edgetl.features import ExtractOptions, batches, content, extract, ledger
+from edgetl.features import ExtractOptions, content, extract, ledger
 
 
 def run(sources, *, engine=None, store=None, names=None, **options):
@@ -392,34 +392,6 @@ def test_no_worker_waits_for_ever(workers, batch_size, count):
     thread.join(timeout=30)
     assert not thread.is_alive()
     np.testing.assert_array_equal(results[0].features, truth(images, np.float32))
-
-
-def test_all_who_wait_for_slots_are_let_in_or_go_home():
-    """One released buffer serves as many as it has slots; `stop` ends the wait of the others."""
-    buffers = batches.Batches((2,), size=3, count=1)
-    for position in range(3):
-        full, _ = buffers.claim(position)
-    got, waiting = [], threading.Semaphore(0)
-
-    def claim(position):
-        waiting.release()
-        got.append(buffers.claim(position))
-
-    threads = [threading.Thread(target=claim, args=(n,), daemon=True) for n in range(5)]
-    for thread in threads:
-        thread.start()
-        waiting.acquire()
-    time.sleep(0.1)  # so that they do wait
-    buffers.release(full)
-    ends = time.monotonic() + 10
-    while len(got) < 3 and time.monotonic() < ends:
-        time.sleep(0.01)
-    assert len(got) == 3
-    assert None not in got
-    buffers.stop()
-    for thread in threads:
-        thread.join(timeout=10)
-    assert got[3:] == [None, None]
 
 
 @pytest.mark.parametrize(("scale", "kept"), [(1e-3, True), (2e-7, False), (2e-8, False), (0, True)])

@@ -1,9 +1,14 @@
 """What the tests of the compiled core share: every instruction set this machine has."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from edgetl import native
 from edgetl.native import checks, heads, pool, ridge
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `jpeg_corpus`
 
 ISAS = native.instruction_sets()
 

@@ -77,7 +77,7 @@ Geometry geometry(std::int64_t height, std::int64_t width, const Definition& def
 // std::invalid_argument for sizes out of range.
 Box needed(std::int64_t height, std::int64_t width, const Definition& definition);
 
-// Bytes of one output.
+// Bytes of one output. Throws std::invalid_argument for a definition out of range.
 std::int64_t output_bytes(const Definition& definition);
 
 // The best instruction set of this machine and operating system, found once.
@@ -86,9 +86,10 @@ bool has_isa(Isa isa);
 const char* isa_name(Isa isa);
 
 // Writes 3 * size * size values to `out`, aligned for the type, without gaps. What a part gives
-// equals, to the bit, what the whole photo gives. `threads` splits the output rows; an `isa`
-// that the machine lacks falls back to the best there is. Throws std::invalid_argument for sizes
-// out of range, or a part that does not cover what is needed.
+// equals, to the bit, what the whole photo gives. The output rows are split over `threads`, or over
+// fewer where the photo is small; an `isa` that the machine lacks falls back to the best there is.
+// Throws std::invalid_argument for sizes out of range, or a part that does not cover what is
+// needed.
 void preprocess(const Image& image, const Definition& definition, void* out, int threads, Isa isa);
 
 }  // namespace edgetl

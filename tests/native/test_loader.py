@@ -1,0 +1,468 @@
+"""The extraction loop: every photo once, bounded, and nothing that goes wrong stops the others."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+from pathlib import Path
+
+import jpeg_corpus as corpus
+import numpy as np
+import pytest
+
+from edgetl import Preprocess, decode
+from edgetl.errors import DataError
+from edgetl.native import jpeg
+from edgetl.native import loader as loaders
+from edgetl.native.loader import Batch, Declined, Loader
+
+WAY = Preprocess(size=32, resize=36)
+FILES = [corpus.encode(corpus.photo(50 + n % 7, 60 + n % 5, seed=n)) for n in range(24)]
+TRUTH = [WAY.apply(decode.read_image(data, preprocess=WAY)) for data in FILES]
+SECONDS = 30  # that a test may take before it is called a deadlock
+
+decodes = pytest.mark.skipif(jpeg.library() is None, reason="the core decodes no JPEG here")
+
+
+@pytest.fixture(params=["core", "python", "twin"])
+def kind(request, monkeypatch):
+    """The compiled loop; the same without a JPEG library; the loop in Python."""
+    if request.param == "python":
+        monkeypatch.setenv("EDGETL_DECODER", "python")
+    if request.param == "twin":
+        monkeypatch.setattr(loaders, "native", types.SimpleNamespace(COMPILED=False))
+    return request.param
+
+
+class Consumer:
+    """Answers every turn of a loader, in one or more threads, and remembers what it got."""
+
+    def __init__(self, loader, sources=(), *, most_taken=1):
+        self.loader = loader
+        self.todo = iter(list(enumerate(sources)))
+        self.lock = threading.Lock()
+        self.found, self.failed, self.errors = {}, {}, []
+        self.sizes, self.numbers = [], set()
+        self.taken = self.most = 0
+
+    def work(self):
+        try:
+            while (turn := self.loader.take(feeds=True, seconds=SECONDS)) is not None:
+                assert turn != "wait", "nothing came"
+                if turn == "feed":
+                    self.feed()
+                elif isinstance(turn, Declined):
+                    self.decode(turn)
+                else:
+                    self.use(turn)
+        except BaseException as error:
+            self.errors.append(error)
+            self.loader.stop()
+
+    def feed(self):
+        while self.loader.hungry():
+            with self.lock:
+                item = next(self.todo, None)
+            if item is None:
+                self.loader.close()
+                break
+            number, source = item
+            if isinstance(source, bytes):
+                self.loader.add(number, source)
+            elif source is not None:
+                self.loader.add_pixels(number, source)
+        self.loader.fed()
+
+    def decode(self, declined):
+        assert declined.reason
+        try:
+            image = decode.read_image(declined.file, preprocess=WAY)
+        except DataError as error:
+            self.failed[declined.id] = str(error)
+            self.loader.drop(declined)
+        else:
+            self.loader.answer(declined, image)
+
+    def use(self, batch):
+        with self.lock:
+            self.taken += 1
+            self.most = max(self.most, self.taken)
+        self.sizes.append((batch.images.shape, len(batch.ids)))
+        self.numbers.add(batch.images.ctypes.data)
+        for number, image in zip(batch.ids.tolist(), batch.images, strict=False):
+            assert number not in self.found
+            self.found[number] = image.copy()
+        with self.lock:
+            self.taken -= 1
+        self.loader.release(batch)
+
+    def run(self, threads=1):
+        workers = [threading.Thread(target=self.work, daemon=True) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(SECONDS)
+            assert not worker.is_alive(), "a deadlock"
+        if self.errors:
+            raise self.errors[0]
+        return self
+
+
+def wait_for(condition):
+    ends = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < ends, "it never came"
+        time.sleep(0.005)
+
+
+def check(consumer, truth, numbers=None):
+    assert sorted(consumer.found) == sorted(range(len(truth)) if numbers is None else numbers)
+    for number, image in consumer.found.items():
+        np.testing.assert_array_equal(image, truth[number])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize(("batch", "queue"), [(1, 1), (5, 2), (24, 7), (50, 100)])
+def test_every_photo_comes_once(kind, workers, threads, batch, queue):
+    loader = Loader(WAY, batch_size=batch, buffers=2, queue=queue, threads=threads)
+    consumer = Consumer(loader, FILES).run(workers)
+    check(consumer, TRUTH)
+    assert {shape for shape, _ in consumer.sizes} == {(batch, 3, 32, 32)}
+    counts = sorted(count for _, count in consumer.sizes)
+    assert counts[:-1] == sorted([24 % batch or batch, *[batch] * (24 // batch)])[: len(counts) - 1]
+    assert len(consumer.numbers) <= 2
+    assert consumer.most == 1
+    assert loader.kept() == 0
+
+
+def test_batches_may_be_out_several_at_a_time(kind):
+    loader = Loader(WAY, batch_size=2, buffers=3, taken=3)
+    for number, data in enumerate(FILES[:6]):
+        loader.add(number, data)
+    loader.close()
+    out = []
+    while len(out) < 3:
+        turn = loader.take(seconds=SECONDS)
+        if isinstance(turn, Declined):
+            loader.answer(turn, decode.read_image(turn.file, preprocess=WAY))
+        else:
+            out.append(turn)
+    assert loader.take(seconds=0) is None
+    found = {n: image for batch in out for n, image in zip(batch.ids, batch.images, strict=True)}
+    for number in range(6):
+        np.testing.assert_array_equal(found[number], TRUTH[number])
+    for batch in out:
+        loader.release(batch)
+    with pytest.raises(ValueError, match="given back already"):
+        loader.release(out[0])
+
+
+def test_a_batch_is_not_written_to_while_it_is_taken(kind):
+    loader = Loader(WAY, batch_size=2, buffers=2, taken=1, threads=2)
+    consumer = Consumer(loader, FILES)
+    use = consumer.use
+
+    def slowly(batch):
+        before = batch.images.copy()
+        time.sleep(0.01)
+        np.testing.assert_array_equal(batch.images, before)
+        use(batch)
+
+    consumer.use = slowly
+    check(consumer.run(2), TRUTH)
+
+
+def test_what_is_wrong_with_a_photo_concerns_no_other(kind):
+    files = list(FILES)
+    files[3], files[10], files[23] = files[3][:300], b"no image", b""
+    consumer = Consumer(Loader(WAY, batch_size=4, threads=1), files).run(2)
+    check(consumer, TRUTH, set(range(24)) - {3, 10, 23})
+    for number, reason in consumer.failed.items():
+        with pytest.raises(DataError) as caught:
+            decode.read_image(files[number], preprocess=WAY)
+        assert reason == str(caught.value)
+    assert sorted(consumer.failed) == [3, 10, 23]
+
+
+def test_all_photos_may_be_of_no_use(kind):
+    consumer = Consumer(Loader(WAY, batch_size=4, queue=3), [b"text"] * 20).run(3)
+    assert consumer.found == {}
+    assert len(consumer.failed) == 20
+
+
+def test_pixels_and_files_together(kind):
+    pixels = [decode.read_image(data, preprocess=WAY) for data in FILES]
+    mixed = [pixels[n] if n % 3 else FILES[n] for n in range(24)]
+    mixed[7] = pixels[7][::-1].copy()[::-1]
+    mixed[8] = np.pad(pixels[8], ((0, 0), (2, 3), (0, 0)))[:, 2:-3]
+    check(Consumer(Loader(WAY, batch_size=5, queue=2), mixed).run(2), TRUTH)
+
+
+def test_pixels_of_another_shape_are_refused(kind):
+    loader = Loader(WAY, batch_size=2)
+    for shape in ((4, 5, 4), (0, 5, 3), (4, 0, 3)):
+        with pytest.raises(ValueError, match="pixels must have shape"):
+            loader.add_pixels(0, np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "uint8"])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_every_type_and_layout(kind, dtype, layout):
+    way = Preprocess(size=20, resize=24, dtype=dtype, layout=layout)
+    consumer = Consumer(Loader(way, batch_size=3), FILES[:7]).run()
+    check(consumer, [way.apply(decode.read_image(data, preprocess=way)) for data in FILES[:7]])
+
+
+def test_nothing_to_do(kind):
+    assert Consumer(Loader(WAY, batch_size=3, threads=1)).run(2).found == {}
+
+
+# ---- back-pressure ------------------------------------------------------------------------------
+
+
+def test_feeding_ends_where_enough_is_waiting(kind):
+    loader = Loader(WAY, batch_size=2, queue=4)
+    assert loader.take(feeds=True) == "feed"
+    for number in range(4):
+        assert loader.hungry()
+        loader.add(number, FILES[number])
+    assert not loader.hungry()
+    loader.fed()
+    assert loader.kept() == 4
+
+
+@decodes
+def test_what_is_in_flight_is_bounded():
+    loader = Loader(WAY, batch_size=2, buffers=2, queue=3, threads=2)
+    queued = 0
+    while loader.submit(queued, FILES[queued], seconds=1.0):
+        queued += 1
+    # Two batches of two are full, three files wait; who decodes has promised a slot before.
+    assert queued == 2 * 2 + 3
+    assert loader.kept() == 3
+    batch = loader.take(seconds=SECONDS)
+    loader.release(batch)
+    assert loader.submit(queued, FILES[queued], seconds=SECONDS)
+    loader.stop()
+    wait_for(lambda: loader.kept() == 0)  # a thread may be in the middle of a photo
+
+
+def test_who_waits_to_submit_is_let_in_or_let_go(kind):
+    loader = Loader(WAY, batch_size=1, buffers=1, taken=1, queue=1)
+    assert loader.submit(0, FILES[0])
+    results = []
+
+    def submit(number):
+        results.append((number, loader.submit(number, FILES[number])))
+
+    threads = [threading.Thread(target=submit, args=(n,), daemon=True) for n in (1, 2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    assert results == []
+    while not isinstance(turn := loader.take(seconds=SECONDS), Batch):
+        loader.answer(turn, decode.read_image(turn.file, preprocess=WAY))
+    wait_for(lambda: results)
+    assert [done for _, done in results] == [True]
+    loader.stop()
+    for thread in threads:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+    assert sorted(done for _, done in results) == [False, True]
+
+
+# ---- stopping, and what goes wrong --------------------------------------------------------------
+
+
+def test_stopping_lets_everybody_go(kind):
+    loader = Loader(WAY, batch_size=3, buffers=1, taken=1, threads=2)
+    held = threading.Event()
+
+    def wait():
+        while (turn := loader.take(help=True)) is not None:
+            if isinstance(turn, Declined):
+                loader.drop(turn)
+        held.set()
+
+    threads = [threading.Thread(target=wait, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number, data in enumerate(FILES):
+        loader.add(number, data)
+    assert not held.wait(0.1)
+    loader.stop()
+    for thread in threads:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+    assert loader.take() is None
+    assert not loader.hungry()
+    assert not loader.submit(99, FILES[0], seconds=0)
+    loader.add(100, FILES[0])
+    wait_for(lambda: loader.kept() == 0)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_exception_in_a_consumer_ends_the_run(kind, workers):
+    consumer = Consumer(Loader(WAY, batch_size=2, threads=1), FILES)
+
+    def use(batch):
+        raise RuntimeError("out of order")
+
+    consumer.use = use
+    with pytest.raises(RuntimeError, match="out of order"):
+        consumer.run(workers)
+
+
+def test_dropping_the_loader_in_the_middle_ends_its_threads(kind):
+    tasks = Path("/proc/self/task")
+    count = len(list(tasks.iterdir())) if tasks.is_dir() else 0
+    for _ in range(5):
+        loader = Loader(WAY, batch_size=2, threads=3)
+        for number, data in enumerate(FILES):
+            loader.add(number, data)
+        del loader
+    if count:
+        wait_for(lambda: len(list(tasks.iterdir())) <= count)  # one that was joined may linger
+
+
+def test_images_outlive_their_loader(kind):
+    kept = []
+
+    class Keeper(Consumer):
+        def use(self, batch):
+            kept.append(batch)
+            super().use(batch)
+
+    Keeper(Loader(WAY, batch_size=24), FILES).run()
+    gc.collect()
+    (batch,) = kept
+    for number, image in zip(batch.ids.tolist(), batch.images, strict=True):
+        np.testing.assert_array_equal(image, TRUTH[number])
+
+
+def test_bytes_are_let_go(kind):
+    ended = []
+
+    class File(bytes):
+        def __del__(self):
+            ended.append(len(self))
+
+    files = [File(data) for data in FILES]
+    files[5] = File(b"no image")
+    ended.clear()
+    loader = Loader(WAY, batch_size=4, threads=1)
+    consumer = Consumer(loader, files)
+    sizes = sorted(map(len, files))
+    del files
+    consumer.run(2)
+    assert loader.kept() == 0
+    consumer.todo = None
+    gc.collect()
+    assert sorted(ended) == sizes
+
+
+def test_an_id_is_used_once():
+    loader = Loader(WAY, batch_size=4)
+    loader.add(1, FILES[0])
+    with pytest.raises(ValueError, match="already"):
+        loader.add(1, FILES[1])
+    with pytest.raises(ValueError, match="already"):
+        loader.submit(1, FILES[1])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent to the process")
+@pytest.mark.parametrize("call", ["loader.take(help=False)", 'loader.submit(2, b"text")'])
+def test_a_call_that_waits_can_be_interrupted(call):
+    code = f"""
+from edgetl import Preprocess
+from edgetl.native.loader import Loader
+loader = Loader(Preprocess(), batch_size=1, buffers=1, taken=1, queue=1)
+loader.add(0, b"text")
+print("ready", flush=True)
+try:
+    {call}
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=SECONDS)[0] == "interrupted\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 0},
+        {"batch_size": 1, "buffers": 0},
+        {"batch_size": 1, "queue": 0},
+        {"batch_size": 1, "threads": -1},
+        {"batch_size": 1, "buffers": 2, "taken": 3},
+        {"batch_size": 1, "buffers": 2, "taken": 0},
+    ],
+)
+def test_options_out_of_range(options):
+    with pytest.raises(ValueError, match=r"positive|need threads"):
+        Loader(WAY, **options)
+
+
+def test_the_stages_are_timed(kind):
+    loader = Loader(WAY, batch_size=8)
+    Consumer(loader, FILES).run()
+    decoding, preprocessing = loader.spent()
+    assert preprocessing > 0
+    assert decoding > 0 or kind == "twin"
+
+
+def test_many_photos_through_a_tiny_loop(kind):
+    """Where a wake-up is lost, this stands still."""
+    order = np.random.default_rng(0).integers(0, 24, 400)
+    sources = [FILES[number] for number in order]
+    loader = Loader(WAY, batch_size=3, buffers=2, taken=1, queue=1, threads=2)
+    check(Consumer(loader, sources).run(4), [TRUTH[number] for number in order])
+
+
+def test_without_the_core_the_twin_does_it():
+    code = """
+import logging, sys
+sys.modules["edgetl.native._core"] = None
+import numpy as np
+from edgetl import Preprocess, native
+from edgetl.decode import prepare, read_image
+from edgetl.native.loader import Batch, Declined, Loader
+assert not native.COMPILED
+way = Preprocess(size=8, resize=9)
+data = sys.stdin.buffer.read()
+loader = Loader(way, batch_size=2, threads=1)
+for number in range(3):
+    loader.add(number, data)
+loader.close()
+count = 0
+while (turn := loader.take(seconds=30)) is not None:
+    if isinstance(turn, Declined):
+        loader.answer(turn, read_image(turn.file, preprocess=way))
+    else:
+        count += len(turn.ids)
+        np.save(sys.stdout.buffer, turn.images[0])
+        loader.release(turn)
+assert count == 3
+assert list(prepare([data], preprocess=way, out=np.empty((1, 3, 8, 8), np.float32))) == [0]
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "EDGETL_REQUIRE_NATIVE"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], input=FILES[0], env=environment, capture_output=True
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    found = np.load(io.BytesIO(result.stdout))
+    way = Preprocess(size=8, resize=9)
+    np.testing.assert_array_equal(found, way.apply(decode.read_image(FILES[0], preprocess=way)))
