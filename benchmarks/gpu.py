@@ -28,6 +28,7 @@ import argparse
 import dataclasses
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -66,8 +67,14 @@ def build_and_run_again() -> int:
     major, minor = torch.cuda.get_device_capability()
     environment.setdefault("CUDAARCHS", f"{major}{minor}-real")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps"]
+    nvcc = Path("/usr/local/cuda/bin/nvcc")
+    if shutil.which("nvcc") is None and nvcc.is_file():
+        environment.setdefault("CUDACXX", str(nvcc))
     print("building the CUDA module", file=sys.stderr, flush=True)
-    subprocess.run([*pip, "--target", folder, str(ROOT)], check=True, env=environment)
+    built = subprocess.run([*pip, "--target", folder, str(ROOT)], env=environment)
+    if built.returncode:
+        print("nothing was run: it can't be built here; bring built modules", file=sys.stderr)
+        return 3
     environment["PYTHONPATH"] = os.pathsep.join(
         filter(None, [folder, os.environ.get("PYTHONPATH", "")])
     )

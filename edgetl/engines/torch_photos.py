@@ -332,5 +332,4 @@ def _extent(table: NDArray[np.int64]) -> tuple[int, int]:
     line = np.where(plane == 0, 3 * width, width)
     base = int(offset.min()) // cuda.ALIGNMENT * cuda.ALIGNMENT
     end = int((offset + 2 * plane + (height - 1) * stride + line).max())
-    # Whole vectors are read: memory is given out in larger pieces than these.
-    return base, -(-(end - base) // cuda.ALIGNMENT) * cuda.ALIGNMENT
+    return base, end - base
