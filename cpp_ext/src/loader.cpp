@@ -86,19 +86,23 @@ std::int64_t Loader::waiting() const {
     return static_cast<std::int64_t>(files_.size() + pixels_.size() + declined_.size());
 }
 
+// Wakes those who submit or feed when there is room for more.
 void Loader::count_queue() {
+    const bool before = filling_;
     if (waiting() >= options_.queue)
         filling_ = false;
     else if (waiting() <= options_.queue / 2)
         filling_ = true;
+    if (submitting_ > 0 || filling_ != before) changed_.notify_all();
 }
 
 bool Loader::submit(std::int64_t id, Bytes file, Clock::time_point until) {
     Lock lock(mutex_);
-    if (!changed_.wait_until(lock, until,
-                             [this] { return stopped_ || waiting() < options_.queue; }) ||
-        stopped_)
-        return false;
+    ++submitting_;
+    const bool room =
+        changed_.wait_until(lock, until, [this] { return stopped_ || waiting() < options_.queue; });
+    --submitting_;
+    if (!room || stopped_) return false;
     files_.push_back({id, file, {}});
     count_queue();
     changed_.notify_all();
@@ -167,7 +171,7 @@ bool Loader::work(Lock& lock, Workspace* workspace) {
     ++working_;
     ++promised_;  // a slot; which one is decided when there is something to fill it
     count_queue();
-    changed_.notify_all();  // for who waits to submit
+    if (!file && !declined_.empty()) changed_.notify_all();  // more pixels may be asked for
     lock.unlock();
     Image image = photo.image;
     const char* reason = nullptr;
@@ -195,7 +199,8 @@ bool Loader::work(Lock& lock, Workspace* workspace) {
         settled_.push_back(photo.id);
     }
     --working_;
-    changed_.notify_all();
+    // Nobody is woken without a reason: for every photo, it takes time from those who work.
+    if (reason != nullptr || stopped_ || quiet()) changed_.notify_all();
     return true;
 }
 
@@ -224,7 +229,9 @@ void Loader::fill_slot(Lock& lock, std::int64_t id, const Image& image) {
     spent_.preprocess_ns += preprocessing;
     if (error && !error_) error_ = error;
     if (error) stopped_ = true;
-    if (++buffer.filled == options_.batch) ready_.push_back(number);
+    if (++buffer.filled < options_.batch) return;
+    ready_.push_back(number);
+    changed_.notify_all();
 }
 
 // ---- batches out --------------------------------------------------------------------------------

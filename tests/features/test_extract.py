@@ -211,6 +211,21 @@ def test_neither_batches_nor_threads_nor_order_change_a_feature(photos):
         np.testing.assert_array_equal(result.features, expected[order])
 
 
+def test_the_decoder_makes_no_difference(photos, monkeypatch, tmp_path):
+    with Image.open(photos[3]) as image:
+        image.save(tmp_path / "photo.png")
+    sources = [*photos[:20], tmp_path / "photo.png", photos[4].read_bytes()[:900], b"no image"]
+    results = []
+    for decoder in ("native", "python"):
+        monkeypatch.setenv("EDGETL_DECODER", decoder)
+        results.append(run(sources, workers=2))
+    one, other = results
+    np.testing.assert_array_equal(one.features, other.features)
+    assert (one.digests, one.skipped) == (other.digests, other.skipped)
+    assert len(one.skipped) == 2
+    assert min(one.decode_seconds, one.preprocess_seconds, one.read_seconds) > 0
+
+
 def test_every_engine_call_has_the_same_shape(photos):
     run(photos[:10], engine=(engine := ToyEngine()), batch_size=4)
     assert engine.shapes == [(4, 3, 56, 56)] * 3

@@ -1,10 +1,12 @@
 """The runtime on a small graph: batches, threads, and what it refuses."""
 
 import dataclasses
+import io
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edgetl.bundle import Bundle, Checks, ExportRecord, Limits, Manifest, probe_batch
 from edgetl.errors import CorruptError, DataError, ParityError
@@ -154,6 +156,42 @@ def test_several_threads_at_once(bundle):
 def test_what_is_no_image_is_refused(bundle, sample, error):
     with pytest.raises(error):
         Runtime(bundle).predict(sample)
+
+
+def jpeg(channel, **options):
+    stream = io.BytesIO()
+    Image.fromarray(image(channel)).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("decoder", ["native", "python"])
+def test_every_kind_of_sample_in_one_list(bundle, tmp_path, monkeypatch, decoder):
+    monkeypatch.setenv("EDGETL_DECODER", decoder)
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(jpeg(1))
+    stream = io.BytesIO()
+    Image.fromarray(image(2)).save(stream, "PNG")
+    samples = [jpeg(0), file, stream.getvalue(), image(0), str(file), bytearray(jpeg(2))]
+    samples.append(Image.fromarray(image(1)))
+    together = Runtime(bundle).predict(samples, features=True)
+    for sample, prediction in zip(samples, together, strict=True):
+        alone = Runtime(bundle).predict(sample, features=True)
+        np.testing.assert_array_equal(prediction.features, alone.features)
+        assert prediction.label == alone.label
+    assert [int(np.argmax(prediction.features)) for prediction in together] == [0, 1, 2, 0, 1, 2, 1]
+
+
+def test_the_first_bad_sample_of_a_list_is_named(bundle, tmp_path):
+    runtime, good = Runtime(bundle), jpeg(0)
+    missing = tmp_path / "missing.jpg"
+    for samples, name in (
+        ([good, missing, b"text"], str(missing)),
+        ([good, b"text", missing], "sample 1"),
+        ([good] * 9 + [good[:200], b"text"], "sample 9"),
+    ):
+        with pytest.raises(DataError) as caught:
+            runtime.predict(samples)
+        assert str(caught.value).startswith(f"{name}: ")
 
 
 def test_another_bundle_in_the_same_place_is_noticed(bundle, tmp_path):

@@ -147,12 +147,13 @@ class Loader {
     std::deque<Photo> files_, pixels_;
     std::deque<Declined> declined_;
     std::vector<std::int64_t> settled_;
-    std::int64_t promised_ = 0;  // slots for photos that are being decoded
-    std::int64_t working_ = 0;   // photos that are being decoded or preprocessed
-    std::int64_t taken_ = 0;     // batches with callers
-    std::int64_t away_ = 0;      // declined photos with callers
-    std::int64_t feeding_ = 0;   // callers that answer kFeed
-    bool filling_ = true;        // from half empty to full, so that feeding comes in runs
+    std::int64_t promised_ = 0;    // slots for photos that are being decoded
+    std::int64_t working_ = 0;     // photos that are being decoded or preprocessed
+    std::int64_t taken_ = 0;       // batches with callers
+    std::int64_t away_ = 0;        // declined photos with callers
+    std::int64_t feeding_ = 0;     // callers that answer kFeed
+    std::int64_t submitting_ = 0;  // callers that wait in submit()
+    bool filling_ = true;          // from half empty to full, so that feeding comes in runs
     bool closed_ = false;
     bool stopped_ = false;
     std::exception_ptr error_;
