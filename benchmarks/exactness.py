@@ -54,10 +54,12 @@ def main() -> int:
                 sys.stderr.write(f"{isa}: {case}\n")
     figures = {
         "machine": f"{machine('numpy', 'pillow')}, {platform.machine()}",
+        "seed": arguments.seed,
         "cases": arguments.cases,
         "mismatches": wrong,
     }
     if not arguments.json:
+        sys.stdout.write(f"{figures['machine']}\n")
         for isa, count in wrong.items():
             sys.stdout.write(f"{isa:12} {arguments.cases} cases, {count} mismatches\n")
     bars = [Bar(f"mismatches on {isa}", count, "<=", 0) for isa, count in wrong.items()]
