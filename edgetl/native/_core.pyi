@@ -1,3 +1,4 @@
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ class Definition:
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
     ) -> None: ...
+
+cuda_twin: ModuleType  # the functions of _cuda, on the host
 
 def preprocess(
     image: NDArray[np.uint8],

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from edgetl import Preprocess, decode
+from edgetl._records import precision_notes
 from edgetl.engines import torch_photos
 from edgetl.engines.torch import TorchEngine
 from edgetl.engines.torch_lanes import before_pooling
@@ -199,6 +200,12 @@ def test_whatever_changes_features_on_a_gpu_changes_the_fingerprint(monkeypatch)
     assert TorchEngine(backbone(), target=eager).fingerprint == prints[0]
     monkeypatch.setattr(torch_photos, "gpu_decoder", lambda: "nvjpeg of another version")
     assert TorchEngine(backbone(), target=targets[2]).fingerprint not in prints
+
+
+def test_the_evidence_says_what_differs_from_a_device():
+    notes = precision_notes(Torch(device="cuda", precision="bf16", decoder="gpu"))
+    assert ["bfloat16" in note or "decoded on the GPU" in note for note in notes] == [True, True]
+    assert precision_notes(Torch(device="cuda")) == ()
 
 
 @pytest.mark.skipif(not cuda.available(), reason=f"no GPU to run on: {cuda.why_not()}")
