@@ -42,6 +42,7 @@ from measure import Bar, finish, machine, parser
 
 ROOT = Path(__file__).resolve().parents[1]
 COPY_SHARE, TORCHVISION, EXTRACTION = 0.7, 5.0, 1.5
+NEEDED = ("safetensors", "simplejpeg", "timm", "torchvision")
 PARTS = ("preprocess", "extraction", "head", "nearest")
 
 
@@ -114,6 +115,10 @@ def main() -> int:
     if not arguments.dry_run:
         if not torch.cuda.is_available():
             print("nothing was run: torch finds no GPU here", file=sys.stderr)
+            return 3
+        absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+        if absent:
+            print(f"nothing was run: {', '.join(absent)} not installed here", file=sys.stderr)
             return 3
         if missing_module() and "EDGETL_GPU_BUILT" not in os.environ:
             return build_and_run_again()
