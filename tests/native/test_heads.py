@@ -19,7 +19,9 @@ from edgetl.native.heads import SgdStep
 ISAS = instruction_sets()
 # The fixtures only choose an instruction set, once per test.
 SHAPES = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 SIZES = st.tuples(st.integers(0, 9), st.integers(1, 70), st.integers(1, 12), st.integers(0, 2**31))
 

@@ -14,7 +14,9 @@ from edgetl.native.pool import BEYOND_RANGE, FINE, NOT_FINITE, pool, widen
 
 ISAS = instruction_sets()
 SHAPES = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 TORCH = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
