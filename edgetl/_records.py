@@ -77,9 +77,15 @@ def run_record(
 
 def precision_notes(target: Target) -> tuple[str, ...]:
     """What a reader of the evidence should know about the precision of the features."""
+    notes = []
     if isinstance(target, Torch) and target.precision == "bf16":
-        return (
+        notes.append(
             "features were extracted in bfloat16; the bundle runs in float32, so measure it with "
-            "edgetl evaluate",
+            "edgetl evaluate"
         )
-    return ()
+    if isinstance(target, Torch) and target.decoder == "gpu":
+        notes.append(
+            "photos were decoded on the GPU; a device decodes them on its CPU, and a little "
+            "differently, so measure the bundle with edgetl evaluate"
+        )
+    return tuple(notes)

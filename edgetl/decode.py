@@ -191,6 +191,21 @@ def _check_size(height: int, width: int) -> None:
 # ---- JPEG ---------------------------------------------------------------------------------------
 
 
+def upright_jpeg(data: bytes) -> tuple[int, int] | None:
+    """Height and width of a JPEG that a decoder without metadata may take; else None.
+
+    Such a file is greyscale or has three components of 8 bits, and is not to be turned.
+
+    Raises:
+        DataError: The image is too large.
+    """
+    header = _scan_jpeg(data) if data.startswith(b"\xff\xd8\xff") else None
+    if header is None or header.orientation != 1:
+        return None
+    _check_size(header.height, header.width)
+    return header.height, header.width
+
+
 class _JpegHeader(NamedTuple):
     height: int
     width: int

@@ -77,13 +77,23 @@ class Torch:
     Args:
         device: A torch device string such as ``"cpu"`` or ``"cuda"``.
         precision: ``"fp32"``, or ``"bf16"`` under autocast.
+        execution: How a GPU runs the batches of an extraction: ``"graph"`` replays a captured CUDA
+            graph, ``"eager"`` launches kernel by kernel, ``"compile"`` captures what
+            ``torch.compile`` makes of the network, which takes a minute at the start and rounds
+            differently.
+        decoder: ``"cpu"``, or ``"gpu"``: upright JPEG files are decoded by nvJPEG. That is faster,
+            and its pixels differ a little from those that a device will decode.
     """
 
     device: str = "cpu"
     precision: Literal["fp32", "bf16"] = "fp32"
+    execution: Literal["graph", "eager", "compile"] = "graph"
+    decoder: Literal["cpu", "gpu"] = "cpu"
 
     def __post_init__(self) -> None:
         _one_of("precision", self.precision, ("fp32", "bf16"))
+        _one_of("execution", self.execution, ("graph", "eager", "compile"))
+        _one_of("decoder", self.decoder, ("cpu", "gpu"))
 
 
 def _one_of(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:

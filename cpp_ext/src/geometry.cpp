@@ -81,6 +81,7 @@ Box needed(std::int64_t height, std::int64_t width, const Definition& definition
 }
 
 std::int64_t output_bytes(const Definition& definition) {
+    check_definition(definition);  // before anybody multiplies what is in it
     return 3 * definition.size * definition.size * value_bytes(definition.dtype);
 }
 

@@ -66,6 +66,8 @@ def problems(inventory: Inventory) -> list[str]:
     core = inventory.core
     if core.instruction_set is None:
         found.append(f"{core.reason}; unset it")
+    if inventory.jpeg.status == "broken":
+        found.append(f"{inventory.jpeg.reason}; unset it")
     if not core.compiled and os.environ.get("EDGETL_REQUIRE_NATIVE") == "1":
         found.append(f"EDGETL_REQUIRE_NATIVE is 1, and {_without_core(core.reason)}")
     for name, version in inventory.packages.get("", {}).items():

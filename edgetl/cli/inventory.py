@@ -163,15 +163,17 @@ def _core() -> Core:
 
 
 def _jpeg() -> Part:
+    from edgetl.native import jpeg
+
     try:
-        module: Any = importlib.import_module("edgetl.native.jpeg")
-        library, description = module.library(), str(module.description())
-    except (ImportError, ValueError) as error:
-        return Part(status="missing", reason=str(error))
+        library, description = jpeg.library(), jpeg.description()
+    except ValueError as error:
+        return Part(status="broken", reason=str(error))
     if library is None:
-        return Part(status="missing", reason=description.removeprefix("none: "))
-    name = str(getattr(library, "name", ""))
-    return Part(status="ready", about=name or description, details={"path": description})
+        reason = description.removeprefix("none: ")
+        return Part(status="missing", reason=f"{reason}; Python decodes, which takes longer")
+    about = f"libjpeg-turbo in the core, {description}"
+    return Part(status="ready", about=about, details={"path": description})
 
 
 def _cuda() -> Part:

@@ -64,6 +64,29 @@ class Engine(Protocol):
         """
 
 
+class PhotoStream(Protocol):
+    """Batches of photos on their way through a device that prepares them by itself.
+
+    Used by one thread. Up to `depth` batches may be under way; results come in the order given.
+    """
+
+    depth: int
+    """Batches that may be submitted before one is collected."""
+
+    decodes: bool
+    """Whether it takes the bytes of upright JPEG files (`edgetl.decode.upright_jpeg`) too."""
+
+    def submit(self, photos: Sequence[NDArray[np.uint8] | bytes]) -> None:
+        """Start a batch: photos (h, w, 3) uint8 with packed pixels, or bytes."""
+
+    def collect(self) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """Wait for the oldest batch.
+
+        Returns:
+            Features (n, dim), and by number in the batch why a photo can't be used.
+        """
+
+
 def available_cores() -> int:
     """How many processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -1,6 +1,7 @@
 """The torch engine: a backbone's own module, on the CPU or a GPU.
 
-Workstation side: the only engine that imports torch. It knows nothing about graphs or files.
+Workstation side: with `torch_photos` and `torch_lanes` all that imports torch here. It knows
+nothing about graphs or files.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl._extras import require
-from edgetl.engines.base import check_batch, engine_fingerprint
+from edgetl.engines.base import PhotoStream, check_batch, engine_fingerprint
 from edgetl.errors import MissingDependencyError
+from edgetl.native import cuda
 from edgetl.preprocess import Preprocess
 from edgetl.targets import Torch
 
@@ -47,7 +49,8 @@ class TorchEngine:
 
     On a GPU, ``"fp32"`` follows torch's own settings of TensorFloat-32 for convolutions and matrix
     products. The fingerprint has them as they are when the engine is made: don't change them
-    between that and the last batch.
+    between that and the last batch. There `open_photos` gives the fast way from photos to features:
+    decoding, copies, preparation and network overlap.
 
     Args:
         backbone: A backbone that has a torch module.
@@ -73,7 +76,7 @@ class TorchEngine:
             engine="torch",
             version=str(version),
             device=self._device.type,
-            precision=_precision(self.target.precision, self._device),
+            precision=_precision(self.target, self._device),
             graph=backbone.fingerprint,
         )
         self._lock = threading.Lock()
@@ -98,6 +101,31 @@ class TorchEngine:
         result: NDArray[np.float32] = features.float().cpu().numpy()
         return result
 
+    def open_photos(self, batch_size: int) -> PhotoStream | None:
+        """A way to give the engine photos rather than batches, prepared on the GPU.
+
+        Returns:
+            None where the CPU's kernels have to prepare photos: the engine runs on the CPU, or the
+            CUDA module is missing, which is said once.
+        """
+        if self._device.type != "cuda":
+            return None
+        if not cuda.available():
+            cuda.announce_fallback()
+            return None
+        from edgetl.engines.torch_photos import TorchPhotos
+
+        return TorchPhotos(
+            self._load,
+            self._backbone.preprocess,
+            dim=self.dim,
+            device=self._device,
+            batch_size=batch_size,
+            half=self.target.precision == "bf16",
+            execution=self.target.execution,
+            decoder=self.target.decoder,
+        )
+
     def _load(self) -> torch.nn.Module:
         import torch
 
@@ -109,12 +137,25 @@ class TorchEngine:
             return self._module
 
 
-def _precision(name: str, device: torch.device) -> str:
-    """What decides the rounding: the target's precision and, on a GPU, torch's own settings."""
+def _precision(target: Torch, device: torch.device) -> str:
+    """What decides the numbers: the target's precision and, on a GPU, a few things more.
+
+    These are torch's own settings, compilation, whether 16-bit maps are pooled in float32 by
+    edgetl's own kernel, and a decoder other than the one that every feature's key has.
+    """
     import torch
 
+    name: str = target.precision
     if device.type != "cuda":
         return name
+    if target.precision == "bf16" and cuda.available():
+        name += ", pooled in float32"
+    if target.execution == "compile":
+        name += ", compiled"
+    if target.decoder == "gpu":
+        from edgetl.engines.torch_photos import gpu_decoder
+
+        name += f", decoded by {gpu_decoder()}"
     # Unlike the older allow_tf32, these can be read whichever way they were set.
     cudnn: Any = torch.backends.cudnn
     convolutions = cudnn.conv.fp32_precision

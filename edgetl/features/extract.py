@@ -19,6 +19,7 @@ from edgetl.engines.base import available_cores
 from edgetl.errors import DataError
 from edgetl.features.key import feature_key
 from edgetl.features.ledger import Ledger
+from edgetl.features.photos import PhotoPipeline
 from edgetl.features.pipeline import Pipeline, Seconds
 from edgetl.features.progress import Progress
 
@@ -185,13 +186,16 @@ def _compute(
     options: ExtractOptions,
 ) -> Seconds:
     """Run samples through the engine; whatever happens, what was computed is committed."""
-    pipeline = Pipeline(
-        engine,
-        preprocess,
-        ledger,
-        batch_size=options.batch_size or engine.preferred_batch,
-        workers=options.workers or available_cores(),
-    )
+    batch_size = options.batch_size or engine.preferred_batch
+    workers = options.workers or available_cores()
+    # Some engines prepare photos by themselves, if they can do it here.
+    open_photos = getattr(engine, "open_photos", None)
+    stream = open_photos(batch_size) if open_photos is not None else None
+    pipeline: Pipeline | PhotoPipeline
+    if stream is not None:
+        pipeline = PhotoPipeline(stream, preprocess, ledger, batch_size=batch_size, workers=workers)
+    else:
+        pipeline = Pipeline(engine, preprocess, ledger, batch_size=batch_size, workers=workers)
     progress = Progress(len(todo), "samples") if options.progress else None
     before = ledger.done
     try:

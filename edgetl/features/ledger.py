@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from edgetl.errors import DataError
 from edgetl.features.content import DIGEST_BYTES, absolute, stamp, stat_file
 from edgetl.features.index import Record
-from edgetl.features.key import MAX_ROUNDING
+from edgetl.features.key import MAX_ROUNDING, Dtype
 from edgetl.features.progress import Progress
+from edgetl.native.pool import BEYOND_RANGE, FINE, pool
 
 if TYPE_CHECKING:
     from edgetl.decode import Source
@@ -45,7 +46,7 @@ class Ledger:
         count = len(sources)
         self._sources = sources
         self._store = store
-        self._dtype = np.dtype(np.float32 if store is None else store.dtype)
+        self._dtype: Dtype = "float32" if store is None else store.dtype
         self._features = np.empty((count, dim), dtype=np.float32)
         self._digests = np.zeros((count, DIGEST_BYTES), dtype=np.uint8)
         self._state = np.zeros(count, dtype=np.uint8)
@@ -109,41 +110,35 @@ class Ledger:
             DataError: The store's dtype can't hold the features: one is beyond its range, or a
                 sample's are so small that rounding changes them by more than 1 part in 256.
         """
-        with np.errstate(over="ignore"):
-            rounded = features.astype(self._dtype)
-        good = np.isfinite(rounded).all(axis=1)
+        pooled = pool(np.ascontiguousarray(features, dtype=np.float32), storage=self._dtype)
+        rounded, losses = pooled.values, pooled.losses
+        good = pooled.states == FINE
         if not good.all():
-            for position, row in zip(positions[~good], features[~good], strict=True):
-                if np.isfinite(row).all():
+            for position, row, state in zip(
+                positions[~good], features[~good], pooled.states[~good], strict=True
+            ):
+                if state == BEYOND_RANGE:
                     raise DataError(
                         f"a feature of sample {position} is {np.abs(row).max():.4g}, more than "
                         f"{self._dtype} can hold; store features as float32"
                     )
                 self.failed(int(position), "the backbone gives values that are not finite")
             positions, rounded, features = positions[good], rounded[good], features[good]
-        self._refuse_damaged(positions, features, rounded)
+            losses = losses[good]
+        bad = np.flatnonzero(losses > MAX_ROUNDING)
+        if len(bad):
+            row = bad[0]
+            raise DataError(
+                f"the features of sample {positions[row]} are at most "
+                f"{np.abs(features[row]).max():.4g}, so small that {self._dtype} changes them by "
+                f"{losses[row]:.1%}; store features as float32"
+            )
         if self._store is not None:
             self._store.add(self._digests[positions], rounded)
         with self._lock:
             self._features[positions] = rounded
             self._state[positions] = _COMPUTED
             self.done += len(positions)
-
-    def _refuse_damaged(
-        self, positions: NDArray[np.int64], features: NDArray[np.float32], rounded: NDArray[Any]
-    ) -> None:
-        """Refuse rows that rounding to the store's dtype changes too much."""
-        exact = features.astype(np.float64)  # squares of small numbers are too small for float32
-        error = np.linalg.norm(exact - rounded, axis=1)
-        length = np.linalg.norm(exact, axis=1)
-        bad = np.flatnonzero(error > MAX_ROUNDING * length)
-        if len(bad):
-            row = bad[0]
-            raise DataError(
-                f"the features of sample {positions[row]} are at most "
-                f"{np.abs(exact[row]).max():.4g}, so small that {self._dtype} changes them by "
-                f"{error[row] / length[row]:.1%}; store features as float32"
-            )
 
     def failed(self, position: int, reason: str) -> None:
         """Take notice that a sample can't be used."""

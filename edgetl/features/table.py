@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from edgetl._extras import require
 from edgetl.features.content import DIGEST_BYTES
 from edgetl.features.rows import COLUMNS, fits, row_checks, to_arrow, to_digests, to_features
+from edgetl.native.pool import widen
 
 if TYPE_CHECKING:
     from edgetl.features.key import Dtype
@@ -236,7 +237,10 @@ class LanceTable:
             _logger.warning("rows of %s can't be read: %s", self.path, first_line(error))
             return False
         whole[:] = row_checks(digests, features) == checks
-        out[:] = features
+        if features.dtype == np.float16 and out.flags.c_contiguous:
+            widen(np.ascontiguousarray(features), out)
+        else:
+            out[:] = features
         return True
 
     def _fragment_ends(self) -> NDArray[np.int64]:

@@ -12,19 +12,19 @@ from edgetl.errors import CorruptError
 from edgetl.heads.base import Head, stored
 from edgetl.heads.crossval import held_out
 from edgetl.heads.folds import stratified_folds
-from edgetl.heads.prototype import unit_rows
 from edgetl.heads.training import TrainingSet
+from edgetl.native.heads import nearest, unit_rows
 
-_SIMILARITIES = 1 << 22
-"""Similarities worked on at a time: 16 MB of float32, however many queries there are."""
+_QUERIES = 4096
+"""Queries worked on at a time, so that memory does not grow with them."""
 
 
 class KnnHead(Head):
     """The k nearest training samples by cosine similarity vote, each with its sample weight.
 
     Scores are logarithms of the shares of the votes, smoothed by one vote spread over all classes.
-    The temperature is fitted on scores of held-out samples. A stored head is as large as its
-    training features: (n, dim) float32.
+    Of equally similar samples the earlier ones vote. The temperature is fitted on scores of
+    held-out samples. A stored head is as large as its training features: (n, dim) float32.
 
     Args:
         n_neighbors: k; all samples vote if there are fewer.
@@ -54,19 +54,20 @@ class KnnHead(Head):
 
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
         count = len(self.classes_)
-        nearest = min(self.n_neighbors, len(self.neighbors_))
+        k = min(self.n_neighbors, len(self.neighbors_))
+        neighbors = np.ascontiguousarray(self.neighbors_)
         scores = np.empty((len(features), count))
-        step = max(_SIMILARITIES // len(self.neighbors_), 1)
-        for start in range(0, len(features), step):
-            queries = unit_rows(features[start : start + step]).astype(np.float32)
-            similar = queries @ self.neighbors_.T
-            found = np.argpartition(similar, -nearest, axis=1)[:, -nearest:]
+        for start in range(0, len(features), _QUERIES):
+            queries = features[start : start + _QUERIES]
+            if queries.dtype != np.float32:  # its range is smaller, but not for directions
+                queries = unit_rows(queries).astype(np.float32)
+            found, _ = nearest(np.ascontiguousarray(queries), neighbors, k)
             places = np.arange(len(queries))[:, None] * count + self.codes_[found]
             votes = np.bincount(
                 places.ravel(), self.weights_[found].ravel(), minlength=len(queries) * count
             ).reshape(-1, count)
             shares = (votes + 1 / count) / (votes.sum(axis=1, keepdims=True) + 1)
-            scores[start : start + step] = np.log(shares)
+            scores[start : start + _QUERIES] = np.log(shares)
         return scores
 
     def _state(self) -> dict[str, NDArray[Any]]:

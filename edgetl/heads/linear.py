@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgetl.heads.base import Head, narrow, positive, stored
-from edgetl.native import linear_probabilities
+from edgetl.native.heads import FEW, linear_probabilities
 
 _FLOAT32 = np.dtype(np.float32)
-_FEW = 1 << 20
-"""Up to so many products the compiled core is faster than a BLAS with all that goes around it."""
 
 
 class LinearHead(Head):
@@ -42,7 +40,7 @@ class LinearHead(Head):
             and X.ndim == 2
             and hasattr(self, "coef_")
             and X.shape[1] == self.coef_.shape[1]
-            and 0 < X.shape[0] * self.coef_.size <= _FEW
+            and (X.shape[0] == 1 or 0 < X.shape[0] * self.coef_.size <= FEW)
         ):  # a prediction on a device: one call of the compiled core
             values = linear_probabilities(X, self.coef_, self.intercept_, self.temperature_)
             if values is not None:

@@ -16,6 +16,9 @@ from edgetl.heads.base import Head, narrow, positive, stored
 from edgetl.heads.crossval import held_out
 from edgetl.heads.folds import stratified_folds
 from edgetl.heads.training import TrainingSet
+from edgetl.native.heads import cosine, unit_rows
+
+__all__ = ["PrototypeHead", "unit_rows"]
 
 
 class PrototypeHead(Head):
@@ -52,8 +55,13 @@ class PrototypeHead(Head):
             self.temperature_ = held_out(self, data, folds).temperature
 
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        middle = self.prototypes_.mean(axis=0) if self.center else 0.0
-        scores = unit_rows(features - middle) @ unit_rows(self.prototypes_ - middle).T
+        middle = self.prototypes_.mean(axis=0) if self.center else None
+        if features.dtype == np.float32:
+            prototypes = np.ascontiguousarray(self.prototypes_)
+            found = cosine(np.ascontiguousarray(features), prototypes, middle=middle)
+            return np.asarray(found * self.scale)
+        origin = 0.0 if middle is None else middle
+        scores = unit_rows(features - origin) @ unit_rows(self.prototypes_ - origin).T
         return np.asarray(scores * self.scale)
 
     def _state(self) -> dict[str, NDArray[Any]]:
@@ -71,12 +79,3 @@ class PrototypeHead(Head):
         self.scale = positive(arrays, "scale")
         self.center = bool(stored(arrays, "center", (), kind="i"))
         return count, dim
-
-
-def unit_rows(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Rows divided by their Euclidean norms in float64; rows of zeros stay zero."""
-    rows = np.asarray(values, dtype=np.float64)
-    largest = np.abs(rows).max(axis=1, keepdims=True)
-    rows = rows / np.where(largest > 0, largest, 1)
-    norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
-    return np.asarray(rows / np.where(norms > 0, norms, 1))

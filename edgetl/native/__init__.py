@@ -35,7 +35,6 @@ __all__ = [
     "compiled_definition",
     "instruction_set",
     "instruction_sets",
-    "linear_probabilities",
     "needed",
     "preprocess",
 ]
@@ -144,34 +143,6 @@ def needed(height: int, width: int, definition: Preprocess) -> tuple[int, int, i
         Top, left, height and width of a rectangle, in pixels of the photo.
     """
     return reference.needed(height, width, definition)
-
-
-def linear_probabilities(
-    features: NDArray[np.float32],
-    coef: NDArray[np.float64],
-    intercept: NDArray[np.float64],
-    temperature: float,
-) -> NDArray[np.float64] | None:
-    """Probabilities of a linear head for a few samples, ``softmax(scores / temperature)``.
-
-    Args:
-        features: (n, dim) float32.
-        coef: (classes, dim) float64.
-        intercept: (classes,) float64.
-        temperature: What the scores are divided by.
-
-    Returns:
-        (n, classes) float64; None where the compiled core is not there or does not take these
-        arrays (another type, gaps), or where a feature or a score is not finite.
-    """
-    if not COMPILED:
-        return None
-    out = np.empty((len(features), len(coef)))
-    try:
-        finite = _core.linear_probabilities(features, coef, intercept, temperature, out)
-    except TypeError:  # the core takes arrays as they are, or not at all
-        return None
-    return out if finite else None
 
 
 def _check(

@@ -26,14 +26,96 @@ def preprocess(
     origin: tuple[int, int] = (0, 0),
 ) -> None: ...
 def needed(height: int, width: int, definition: Definition) -> tuple[int, int, int, int]: ...
+def linear_scores(
+    features: NDArray[np.float32],
+    coef: NDArray[Any],
+    intercept: NDArray[np.float64],
+    out: NDArray[np.float64],
+    isa: str,
+) -> int: ...
 def linear_probabilities(
     features: NDArray[np.float32],
-    coef: NDArray[np.float64],
+    coef: NDArray[Any],
     intercept: NDArray[np.float64],
     temperature: float,
     out: NDArray[np.float64],
-) -> bool: ...
-def best_isa() -> str: ...
+    isa: str,
+) -> int: ...
+def softmax(
+    scores: NDArray[np.float64], temperature: float, out: NDArray[np.float64], isa: str
+) -> int: ...
+def cosine(
+    features: NDArray[np.float32],
+    rows: NDArray[np.float64],
+    middle: NDArray[np.float64] | None,
+    scratch: NDArray[np.float64],
+    out: NDArray[np.float64],
+    isa: str,
+) -> int: ...
+def nearest(
+    features: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    scratch: NDArray[np.float32],
+    indices: NDArray[np.int64],
+    similarities: NDArray[np.float64],
+    isa: str,
+) -> int: ...
+def largest(values: NDArray[Any], indices: NDArray[np.int64], found: NDArray[Any]) -> int: ...
+def ridge_update(
+    inverse: NDArray[np.float64],
+    coef: NDArray[np.float64],
+    intercept: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    target_mean: NDArray[np.float64],
+    total: NDArray[np.float64],
+    x: NDArray[np.float32],
+    targets: NDArray[np.float64],
+    weight: float,
+    scratch: NDArray[np.float64],
+    isa: str,
+) -> int: ...
+def softmax_step(
+    features: NDArray[np.float32],
+    codes: NDArray[np.int64],
+    weights: NDArray[np.float64] | None,
+    coef: NDArray[np.float64],
+    intercept: NDArray[np.float64],
+    coef_velocity: NDArray[np.float64] | None,
+    intercept_velocity: NDArray[np.float64] | None,
+    rate: float,
+    l2: float,
+    momentum: float,
+    scratch: NDArray[np.float64],
+    isa: str,
+) -> tuple[int, float]: ...
+def pool_float32(
+    maps: NDArray[np.float32],
+    nhwc: bool,
+    eps: float | None,
+    out: NDArray[np.float32],
+    states: NDArray[np.uint8],
+    losses: NDArray[np.float64],
+    isa: str,
+) -> None: ...
+def pool_float16(
+    maps: NDArray[np.float32],
+    nhwc: bool,
+    eps: float | None,
+    out: NDArray[np.uint16],
+    states: NDArray[np.uint8],
+    losses: NDArray[np.float64],
+    isa: str,
+) -> None: ...
+def pool_bfloat16(
+    maps: NDArray[np.float32],
+    nhwc: bool,
+    eps: float | None,
+    out: NDArray[np.uint16],
+    states: NDArray[np.uint8],
+    losses: NDArray[np.float64],
+    isa: str,
+) -> None: ...
+def widen_float16(values: NDArray[np.uint16], out: NDArray[np.float32], isa: str) -> None: ...
 def instruction_sets() -> list[str]: ...
 
 class JpegLibrary:

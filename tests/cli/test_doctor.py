@@ -171,6 +171,20 @@ def test_an_unknown_instruction_set_is_a_problem(tmp_path):
     assert any("got 'mmx'; unset it" in text for text in found["problems"])
 
 
+def test_the_jpeg_decoder(tmp_path):
+    from edgetl.native import jpeg
+
+    found = report(tmp_path, EDGETL_DECODER="")["jpeg"]
+    assert (found["status"] == "ready") == (jpeg.library() is not None)
+    if found["status"] == "ready":
+        assert found["details"]["path"] == jpeg.description()
+    by_choice = report(tmp_path, EDGETL_DECODER="python")["jpeg"]
+    assert by_choice["status"] == "missing"
+    assert "EDGETL_DECODER is python" in by_choice["reason"]
+    wrong = report(tmp_path, code=3, EDGETL_DECODER="turbo")
+    assert any("got 'turbo'; unset it" in text for text in wrong["problems"])
+
+
 MODULE = """
 import types
 module = types.ModuleType("edgetl.native._cuda")

@@ -215,5 +215,7 @@ def test_knn_memory_does_not_grow_with_the_queries(monkeypatch, shape):
     X, y = shape
     head = KnnHead().fit(X, y)
     whole = head.scores(X)
-    monkeypatch.setattr("edgetl.heads.knn._SIMILARITIES", 2 * len(X))  # two queries at a time
+    monkeypatch.setattr("edgetl.native.heads._SIMILARITIES", 2 * len(X))  # two queries at a time
+    np.testing.assert_array_equal(head.scores(X), whole)
+    monkeypatch.setattr("edgetl.heads.knn._QUERIES", 3)
     np.testing.assert_array_equal(head.scores(X), whole)

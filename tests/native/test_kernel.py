@@ -3,120 +3,28 @@
 from __future__ import annotations
 
 import numpy as np
-import PIL
 import pytest
+from exact import DTYPES, LAYOUTS, expected, random_case, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from edgetl import Preprocess, native
 from edgetl.native import _core, reference
 
 ISAS = native.instruction_sets()
-FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
-
-
-LAYOUTS = ("nchw", "nhwc")
-DTYPES = ("float32", "float16", "bfloat16", "uint8")
-
-
-def run(image, definition, *, isa=None, threads=1, whole=None, origin=(0, 0)):
-    # Guard bytes around the output: the vector loops work on many columns at once.
-    dtype = definition.array_type
-    length = 3 * definition.size**2 * dtype.itemsize
-    buffer = np.full(length + 128, 171, dtype=np.uint8)
-    out = buffer[64:-64].view(dtype).reshape(definition.shape)
-    compiled = native.compiled_definition(definition)
-    _core.preprocess(image, out, compiled, threads, isa or ISAS[-1], whole, origin)
-    assert (buffer[:64] == 171).all() and (buffer[-64:] == 171).all()
-    return out
-
-
-def pillow_resize(image, columns, rows, resample):
-    picture = Image.fromarray(image)
-    height, width = image.shape[:2]
-    if int(PIL.__version__.split(".")[0]) >= 13:
-        return np.asarray(picture.resize((columns, rows), resample))
-    # Pillow before 13 always begins with the width; axis by axis the arithmetic is the same.
-    tall = height - rows > 0 and height - rows > 2 * (width - columns)
-    middle = (width, rows) if tall else (columns, height)
-    return np.asarray(picture.resize(middle, resample).resize((columns, rows), resample))
-
-
-def expected(image, definition):
-    """Pillow's resize, torchvision's sizes and offsets written out, torch's order of roundings."""
-    height, width = image.shape[:2]
-    rows = columns = definition.resize
-    if definition.fit == "shortest":
-        if height < width:
-            columns = int(definition.resize * width / height)
-        else:
-            rows = int(definition.resize * height / width)
-    size = definition.size
-    resized = pillow_resize(image, columns, rows, FILTERS[definition.interpolation])
-    top, left = round((rows - size) / 2.0), round((columns - size) / 2.0)
-    crop = resized[top : top + size, left : left + size]
-    if definition.layout == "nchw":
-        crop = crop.transpose(2, 0, 1)
-    if definition.dtype == "uint8":
-        return crop
-    crop = crop.astype(np.float32)
-    channels = (3, 1, 1) if definition.layout == "nchw" else (3,)
-    mean = np.float32(definition.mean).reshape(channels)
-    std = np.float32(definition.std).reshape(channels)
-    return rounded((crop / np.float32(255) - mean) / std, definition.dtype)
-
-
-def rounded(values, dtype):
-    """Numpy's float16; for bfloat16, the nearer of the two neighbours, by their distances."""
-    if dtype == "float32":
-        return values
-    if dtype == "float16":
-        with np.errstate(over="ignore"):
-            return values.astype(np.float16)
-    down = values.view(np.uint32) >> np.uint32(16)  # towards zero
-    lower, upper = ((down + np.uint32(step)) << np.uint32(16) for step in (0, 1))
-    exact = np.abs(values.astype(np.float64))
-    below = exact - np.abs(lower.view(np.float32).astype(np.float64))
-    above = np.abs(upper.view(np.float32).astype(np.float64)) - exact
-    away = (above < below) | ((above == below) & (down % 2 == 1))
-    return (down + away).astype(np.uint16)
-
-
-def random_case(rng, *, longest=500, most=260):
-    """An image and a definition; half of the images have only extreme values, which clip."""
-    sides = rng.integers(1, longest if rng.random() < 0.7 else 24, 2)
-    image = rng.integers(0, 256, (*sides, 3), dtype=np.uint8)
-    if rng.random() < 0.5:
-        image = np.where(image < 128, np.uint8(0), np.uint8(255))
-    resize = int(rng.integers(1, most))
-    definition = Preprocess(
-        size=int(rng.integers(1, resize + 1)),
-        resize=resize,
-        interpolation=str(rng.choice(["bilinear", "bicubic"])),
-        layout=str(rng.choice(LAYOUTS)),
-        dtype=str(rng.choice(DTYPES)),
-        fit=str(rng.choice(["shortest", "squash"])),
-    )
-    return image, definition
+BEST = ISAS[-1]
 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("seed", range(6))
-def test_equals_pillow_to_the_bit_on_random_sizes(isa, seed):
+def test_equals_pillow_to_the_bit_on_random_cases(isa, seed):
+    """A part of what ``benchmarks/exactness.py`` runs."""
     rng = np.random.default_rng(seed)
-    done = 0
-    while done < 50:
-        image, definition = random_case(rng)
-        if max(image.shape[:2]) * definition.resize > 20_000 * min(image.shape[:2]):
-            continue  # Pillow would build an image of hundreds of megabytes
-        threads = 1 + done % 3
-        actual = run(image, definition, isa=isa, threads=threads)
-        np.testing.assert_array_equal(actual, expected(image, definition), err_msg=f"{definition}")
-        done += 1
+    for number in range(60):
+        case = random_case(rng) if number % 3 == 0 else random_case(rng, longest=100, most=80)
+        np.testing.assert_array_equal(
+            case.run(isa), expected(case.image, case.definition), err_msg=f"{case}"
+        )
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -152,11 +60,12 @@ def test_equals_pillow_on_typical_sizes(isa, layout, dtype, interpolation, heigh
 @pytest.mark.parametrize("seed", range(2))
 def test_reference_equals_pillow(seed):
     rng = np.random.default_rng(100 + seed)
-    for _ in range(15):
-        image, definition = random_case(rng, longest=120, most=64)
-        out = np.empty(definition.shape, dtype=definition.array_type)
-        reference.preprocess(image, out, definition)
-        np.testing.assert_array_equal(out, expected(image, definition), err_msg=f"{definition}")
+    for _ in range(20):
+        case = random_case(rng, longest=120, most=64)
+        out = np.empty(case.definition.shape, dtype=case.definition.array_type)
+        with np.errstate(over="ignore"):
+            reference.preprocess(case.image, out, case.definition)
+        np.testing.assert_array_equal(out, expected(case.image, case.definition), err_msg=f"{case}")
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -195,30 +104,21 @@ def test_strided_rows(isa):
         np.testing.assert_array_equal(actual, expected(np.ascontiguousarray(view), definition))
 
 
-@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("seed", range(2))
-def test_the_part_that_is_needed_is_enough(isa, seed):
+def test_the_part_that_is_needed_is_enough(seed):
+    # The kernel's own runs on parts are among the random cases above.
     rng = np.random.default_rng(200 + seed)
-    for number in range(60):
-        image, definition = random_case(rng, longest=300, most=130)
-        if max(image.shape[:2]) * definition.resize > 20_000 * min(image.shape[:2]):
-            continue
-        top, left, height, width = native.needed(*image.shape[:2], definition)
+    for _ in range(30):
+        case = random_case(rng, longest=120, most=64)
+        definition, whole = case.definition, case.image.shape[:2]
+        top, left, rows, columns = native.needed(*whole, definition)
         compiled = native.compiled_definition(definition)
-        assert _core.needed(*image.shape[:2], compiled) == (top, left, height, width)
-        part = image[top : top + height, left : left + width]
-        if number % 3:  # without memory around it that the loops might read
-            part = np.ascontiguousarray(part)
-        if number % 3 == 1:  # nor rows that follow
-            part = np.ascontiguousarray(part[::-1])[::-1]
-        whole, wanted = image.shape[:2], expected(image, definition)
-        arguments = {"isa": isa, "threads": 1 + number % 2, "whole": whole, "origin": (top, left)}
-        np.testing.assert_array_equal(
-            run(part, definition, **arguments), wanted, err_msg=f"{definition}"
-        )
+        assert _core.needed(*whole, compiled) == (top, left, rows, columns)
+        part = case.image[top : top + rows, left : left + columns]
         out = np.empty(definition.shape, definition.array_type)
-        reference.preprocess(part, out, definition, whole=whole, origin=(top, left))
-        np.testing.assert_array_equal(out, wanted)
+        with np.errstate(over="ignore"):
+            reference.preprocess(part, out, definition, whole=whole, origin=(top, left))
+        np.testing.assert_array_equal(out, expected(case.image, definition), err_msg=f"{case}")
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -232,7 +132,9 @@ def test_what_is_not_needed_does_not_matter(interpolation):
         other = 255 - image
         inside = np.s_[top : top + rows, left : left + columns]
         other[inside] = image[inside]
-        np.testing.assert_array_equal(run(other, definition), run(image, definition))
+        np.testing.assert_array_equal(
+            run(other, definition, isa=BEST), run(image, definition, isa=BEST)
+        )
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -301,4 +203,4 @@ def test_kernel_places_the_crop_where_the_reference_does(height, width, size, ex
     definition = Preprocess(size=size, resize=size + extra, interpolation="bilinear")
     out = np.empty(definition.shape, dtype=np.float32)
     reference.preprocess(image, out, definition)
-    np.testing.assert_array_equal(run(image, definition), out)
+    np.testing.assert_array_equal(run(image, definition, isa=BEST), out)

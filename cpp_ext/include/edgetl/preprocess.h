@@ -77,7 +77,7 @@ Geometry geometry(std::int64_t height, std::int64_t width, const Definition& def
 // std::invalid_argument for sizes out of range.
 Box needed(std::int64_t height, std::int64_t width, const Definition& definition);
 
-// Bytes of one output.
+// Bytes of one output. Throws std::invalid_argument for a definition out of range.
 std::int64_t output_bytes(const Definition& definition);
 
 // The best instruction set of this machine and operating system, found once.

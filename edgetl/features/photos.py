@@ -1,0 +1,195 @@
+"""Samples to features through an engine that prepares photos by itself, such as torch on a GPU.
+
+A few threads read, look up and, where the engine doesn't, decode; one thread forms batches, submits
+them and hands over what comes back, so that the engine always has a batch at work and one waiting.
+Memory is bounded by the queue, whatever the number of samples. It knows nothing about where
+features are kept: that is up to the `Sink`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl import decode
+from edgetl.errors import DataError
+from edgetl.features.pipeline import Seconds, Sink, load
+
+if TYPE_CHECKING:
+    from edgetl.decode import Source
+    from edgetl.engines.base import PhotoStream
+    from edgetl.preprocess import Preprocess
+
+_Item: TypeAlias = "tuple[int, NDArray[np.uint8] | bytes]"
+
+_POLL_SECONDS = 0.1
+_QUEUED_BATCHES = 2
+
+
+class PhotoPipeline:
+    """Runs samples through a stream and hands the features to a sink; made for one `run`.
+
+    Args:
+        stream: Of the engine.
+        preprocess: How photos become its input; only how JPEG files are decoded matters here.
+        sink: Where results go.
+        batch_size: Photos of one batch.
+        workers: Number of threads that read and decode.
+    """
+
+    def __init__(
+        self,
+        stream: PhotoStream,
+        preprocess: Preprocess,
+        sink: Sink,
+        *,
+        batch_size: int,
+        workers: int,
+    ) -> None:
+        self._stream = stream
+        self._preprocess = preprocess
+        self._sink = sink
+        self._batch_size = batch_size
+        self._workers = workers
+        self._queue: queue.Queue[_Item | None] = queue.Queue(_QUEUED_BATCHES * batch_size)
+        self._under_way: deque[NDArray[np.int64]] = deque()
+        self._todo: Iterator[int] = iter(())
+        self._running = workers
+        self._lock = threading.Lock()
+        self._stopped, self._ended = threading.Event(), threading.Event()
+        self._errors: list[BaseException] = []
+        self.seconds = Seconds()
+        """Where the engine prepares and runs, its seconds are those its thread was kept busy."""
+
+    def run(
+        self,
+        sources: Sequence[Source],
+        positions: Iterable[int],
+        *,
+        meanwhile: Callable[[], None],
+    ) -> None:
+        """Run the samples at `positions`; see `edgetl.features.pipeline.Pipeline.run`."""
+        self._todo = iter(positions)
+        threads = [
+            threading.Thread(target=self._work, args=(sources,), name=f"edgetl-extract-{number}")
+            for number in range(self._workers)
+        ]
+        threads.append(threading.Thread(target=self._drive, name="edgetl-extract-engine"))
+        try:
+            for thread in threads:
+                thread.start()
+            while not self._ended.wait(_POLL_SECONDS):
+                meanwhile()
+        finally:
+            self._stopped.set()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+        if self._errors:
+            raise self._errors[0]
+
+    # ---- the threads that read ------------------------------------------------------------------
+
+    def _work(self, sources: Sequence[Source]) -> None:
+        spent = Seconds()
+        try:
+            while not self._stopped.is_set():
+                with self._lock:
+                    position = next(self._todo, None)
+                if position is None:
+                    break
+                self._one(position, sources[position], spent)
+        except BaseException as error:
+            self._errors.append(error)
+            self._stopped.set()
+        with self._lock:
+            self.seconds.add(spent)
+            self._running -= 1
+            last = not self._running
+        if last:
+            self._put(None)
+
+    def _one(self, position: int, source: Source, spent: Seconds) -> None:
+        try:
+            started = time.perf_counter()
+            content, digest, stamp = load(source, self._preprocess)
+            spent.read += time.perf_counter() - started
+            if not self._sink.wanted(position, digest, stamp):
+                return
+            started = time.perf_counter()
+            photo = self._decode(content)
+            spent.decode += time.perf_counter() - started
+        except DataError as error:
+            self._sink.failed(position, str(error))
+            return
+        self._put((position, photo))
+
+    def _decode(self, content: Source) -> NDArray[np.uint8] | bytes:
+        """Pixels; or the bytes as they are, where the engine decodes them."""
+        if (
+            self._stream.decodes
+            and isinstance(content, bytes)
+            and decode.upright_jpeg(content) is not None
+        ):
+            return content
+        return decode.read_image(content, preprocess=self._preprocess)
+
+    def _put(self, item: _Item | None) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=_POLL_SECONDS)
+                return
+            except queue.Full:
+                continue
+
+    # ---- the thread of the engine ---------------------------------------------------------------
+
+    def _drive(self) -> None:
+        try:
+            items: list[_Item] = []
+            while not self._stopped.is_set():
+                try:
+                    item = self._queue.get(timeout=_POLL_SECONDS)
+                except queue.Empty:
+                    continue
+                if item is not None:
+                    items.append(item)
+                if items and (item is None or len(items) == self._batch_size):
+                    self._submit(items)
+                    items = []
+                if item is None:
+                    while self._under_way:
+                        self._collect()
+                    break
+        except BaseException as error:
+            self._errors.append(error)
+            self._stopped.set()
+        self._ended.set()
+
+    def _submit(self, items: list[_Item]) -> None:
+        if len(self._under_way) == self._stream.depth:
+            self._collect()
+        started = time.perf_counter()
+        self._stream.submit([photo for _, photo in items])
+        self.seconds.engine += time.perf_counter() - started
+        self._under_way.append(np.array([position for position, _ in items], np.int64))
+
+    def _collect(self) -> None:
+        started = time.perf_counter()
+        features, failures = self._stream.collect()
+        self.seconds.engine += time.perf_counter() - started
+        positions = self._under_way.popleft()
+        if len(features) != len(positions):
+            raise ValueError(f"the engine gave {len(features)} features for {len(positions)}")
+        for number, reason in failures.items():
+            self._sink.failed(int(positions[number]), reason)
+        good = np.array([number not in failures for number in range(len(positions))])
+        if good.any():
+            self._sink.features(positions[good], features[good])

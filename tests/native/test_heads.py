@@ -1,0 +1,507 @@
+"""The head kernels against numpy, scikit-learn and torch, on every instruction set and without."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.special import softmax as scipy_softmax
+from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.neighbors import NearestNeighbors
+
+from edgetl.heads import KnnHead, PrototypeHead, RidgeHead
+from edgetl.native import _core, heads, instruction_sets
+from edgetl.native import reference_heads as reference
+from edgetl.native.heads import SgdStep
+
+ISAS = instruction_sets()
+# The fixtures only choose an instruction set, once per test.
+SHAPES = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+SIZES = st.tuples(st.integers(0, 9), st.integers(1, 70), st.integers(1, 12), st.integers(0, 2**31))
+
+
+def linear(n, dim, classes, seed, *, kind=np.float64):
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((n, dim), dtype=np.float32)
+    return features, rng.standard_normal((classes, dim)).astype(kind), rng.standard_normal(classes)
+
+
+def every_isa(call):
+    """What `call(isa)` gives, which must be the same to the bit for all instruction sets."""
+    results = [call(isa) for isa in ISAS]
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(one, two, strict=True)
+    return results[0]
+
+
+@given(SIZES, st.sampled_from([np.float64, np.float32]))
+@SHAPES
+def test_scores_and_probabilities(way, sizes, kind):
+    features, coef, intercept = linear(*sizes, kind=kind)
+    exact = features.astype(np.float64) @ coef.astype(np.float64).T + intercept
+    scores = heads.linear_scores(features, coef, intercept)
+    size = np.abs(features).astype(np.float64) @ np.abs(coef).T + np.abs(intercept)
+    assert scores.shape == exact.shape
+    assert (np.abs(scores - exact) <= 1e-14 * size).all()
+    expected = scipy_softmax(exact / 0.7, axis=1)
+    np.testing.assert_allclose(heads.softmax(scores, 0.7), expected, rtol=1e-12)
+    found = heads.linear_probabilities(features, coef, intercept, 0.7)
+    if way == "numpy":
+        assert found is None
+    else:
+        np.testing.assert_array_equal(found, heads.softmax(scores, 0.7))
+
+
+@given(SIZES, st.sampled_from([np.float64, np.float32]))
+@SHAPES
+def test_instruction_sets_give_the_same_bits(sizes, kind):
+    n, dim, classes, seed = sizes
+    features, coef, intercept = linear(*sizes, kind=kind)
+    codes = np.random.default_rng(seed).integers(0, classes, n)
+    rows, middle = coef.astype(np.float64), features.mean(0).astype(np.float64) if n else None
+
+    def scores(isa):
+        out = np.empty((n, classes))
+        assert _core.linear_probabilities(features, coef, intercept, 0.3, out, isa) == 0
+        near = np.empty((n, classes), np.int64), np.empty((n, classes))
+        memory = coef.astype(np.float32)
+        _core.nearest(features, memory, np.empty(n * dim, np.float32), *near, isa)
+        cosines = np.empty((n, classes))
+        scratch = np.empty(dim + classes)
+        assert _core.cosine(features, rows, middle, scratch, cosines, isa) == 0
+        changed = [rows.copy(), intercept.copy(), np.ones_like(rows), np.ones_like(intercept)]
+        loss = 0.0
+        if n:
+            scratch = np.empty(n * classes)
+            step = (0.1, 0.01, 0.9, scratch, isa)
+            status, loss = _core.softmax_step(features, codes, None, *changed, *step)
+            assert status == 0
+        return [out, *near, cosines, *changed, np.float64(loss)]
+
+    every_isa(scores)
+
+
+def test_float32_coefficients_are_exact(isa):
+    features, coef, intercept = linear(3, 1283, 7, 0, kind=np.float32)
+    wide = heads.linear_scores(features, coef.astype(np.float64), intercept)
+    np.testing.assert_array_equal(heads.linear_scores(features, coef, intercept), wide)
+
+
+def test_a_score_does_not_depend_on_the_others(isa):
+    features, coef, intercept = linear(5, 131, 11, 1)
+    whole = heads.linear_scores(features, coef, intercept)
+    for row in range(5):
+        for c in range(11):
+            one = heads.linear_scores(
+                features[row : row + 1], coef[c : c + 1], intercept[c : c + 1]
+            )
+            assert one[0, 0] == whole[row, c]
+
+
+def test_many_products_are_numpys_and_agree(monkeypatch):
+    features, coef, intercept = linear(6, 40, 9, 2)
+    few = heads.linear_scores(features, coef, intercept)
+    cosines = heads.cosine(features, coef)
+    near = heads.nearest(features, coef.astype(np.float32), 4)
+    monkeypatch.setattr(heads, "FEW", 1)
+    monkeypatch.setattr(heads, "_FEW_QUERIES", 1)
+    np.testing.assert_allclose(heads.linear_scores(features, coef, intercept), few, rtol=1e-12)
+    np.testing.assert_allclose(heads.cosine(features, coef), cosines, atol=1e-14)
+    many = heads.nearest(features, coef.astype(np.float32), 4)
+    np.testing.assert_array_equal(many[0], near[0])
+    np.testing.assert_allclose(many[1], near[1], atol=1e-6)
+
+
+@given(st.integers(0, 5), st.integers(0, 40), st.floats(1e-3, 1e3), st.integers(0, 2**31))
+@SHAPES
+def test_softmax(way, n, classes, temperature, seed):
+    scores = np.random.default_rng(seed).standard_normal((n, classes)) * 100
+    if not classes:
+        assert heads.softmax(scores, temperature).shape == (n, 0)
+        return
+    before = scores.copy()
+    found = heads.softmax(scores, temperature)
+    np.testing.assert_array_equal(scores, before)
+    expected = scipy_softmax(scores.astype(np.longdouble) / temperature, axis=1)
+    size = np.abs(scores).max(axis=1, keepdims=True) / temperature
+    assert (np.abs(found - expected) <= 1e-14 * (1 + size) * expected + 1e-306).all()
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-14)
+    assert heads.softmax(scores, temperature, out=scores) is scores
+    np.testing.assert_array_equal(scores, found)
+
+
+def test_softmax_of_far_apart_and_huge_scores(way):
+    scores = np.array([[0.0, -1e4, -1e308], [1e308, -1e308, 0.0], [700.0, 0.0, -20.0]])
+    found = heads.softmax(scores)
+    np.testing.assert_array_equal(found[:2], [[1, 0, 0], [1, 0, 0]])
+    np.testing.assert_allclose(found[2], scipy_softmax(scores[2]), rtol=1e-11, atol=1e-306)
+    np.testing.assert_array_equal(heads.softmax(np.zeros((1, 4))), np.full((1, 4), 0.25))
+
+
+def test_softmax_takes_memory_of_its_own_or_all_of_its_input(way):
+    memory = np.zeros(13)
+    whole, shifted = memory[:12].reshape(3, 4), memory[1:].reshape(3, 4)
+    with pytest.raises(ValueError, match="out shares memory with scores"):
+        heads.softmax(whole, out=shifted)
+
+
+BAD = [np.nan, np.inf, -np.inf]
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("place", [0, 3, 16])
+def test_what_is_not_finite_is_reported(way, bad, place):
+    features, coef, intercept = linear(2, 17, 5, 3)
+    features[1, place] = bad
+    coef[:] = 0  # hides nothing
+    with pytest.raises(ValueError, match="scores of 1 of 2 rows are not finite"):
+        heads.linear_scores(features, coef, intercept)
+    assert heads.linear_probabilities(features, coef, intercept, 1.0) is None
+    rows = np.ones((5, 17))
+    with pytest.raises(ValueError, match="cosines of 1 of 2 rows are not finite"):
+        heads.cosine(features, rows)
+    with pytest.raises(ValueError, match=r"NaN or infinite|not finite"):
+        heads.nearest(features, rows.astype(np.float32), 2)
+    scores = np.zeros((2, 17))
+    scores[0, place] = bad
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        heads.softmax(scores)
+    with pytest.raises(ValueError, match=r"NaN or infinite|not finite"):
+        heads.largest(scores, 2)
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_step_on_what_is_not_finite_changes_nothing(way, bad):
+    for spoil in ("features", "coef", "intercept"):
+        features, coef, intercept = linear(3, 9, 4, 4)
+        arrays = {"features": features, "coef": coef, "intercept": intercept}
+        arrays[spoil].flat[-1] = bad
+        before = coef.copy(), intercept.copy()
+        codes = np.array([0, 1, 3])
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            heads.softmax_step(features, codes, (coef, intercept), SgdStep(0.1))
+        np.testing.assert_array_equal(coef, before[0])
+        np.testing.assert_array_equal(intercept, before[1])
+
+
+@given(SIZES, st.booleans())
+@SHAPES
+def test_cosines_are_scikit_learns(way, sizes, centred):
+    features, rows, _ = linear(*sizes)
+    middle = rows.mean(axis=0) if centred else None
+    found = heads.cosine(features, rows, middle=middle)
+    assert found.shape == (len(features), len(rows))
+    if not len(features):
+        return
+    origin = 0 if middle is None else middle
+    expected = cosine_similarity(features.astype(np.float64) - origin, rows - origin)
+    if centred and len(rows) == 1:
+        expected[:] = 0  # the row is its own middle
+    np.testing.assert_allclose(found, expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1e-38, 1.0, 1e38, 1e150, 1e300])
+def test_cosines_of_tiny_and_huge_rows(way, size):
+    rng = np.random.default_rng(5)
+    features, rows = rng.standard_normal((3, 21), dtype=np.float32), rng.standard_normal((4, 21))
+    expected = cosine_similarity(features.astype(np.float64), rows)
+    np.testing.assert_allclose(heads.cosine(features, rows * size), expected, atol=1e-13)
+    scale = np.float32(min(max(size, 1e-35), 1e37))
+    np.testing.assert_allclose(heads.cosine(features * scale, rows), expected, atol=1e-6)
+
+
+def test_zeros_are_similar_to_nothing(way):
+    features, rows, _ = linear(2, 10, 3, 6)
+    features[1], rows[2] = 0, 0
+    found = heads.cosine(features, rows)
+    assert (found[1] == 0).all() and (found[:, 2] == 0).all() and (found[0, :2] != 0).all()
+    middle = rows[1].copy()
+    assert (heads.cosine(features, rows, middle=middle)[:, 1] == 0).all()
+    indices, similarities = heads.nearest(features, rows.astype(np.float32), 3)
+    np.testing.assert_array_equal(indices[1], [0, 1, 2])
+    np.testing.assert_array_equal(similarities[1], 0)
+
+
+@given(SIZES, st.data())
+@SHAPES
+def test_nearest_are_scikit_learns(way, sizes, data):
+    features, rows, _ = linear(*sizes)
+    rows = reference.unit_rows(rows).astype(np.float32)
+    k = data.draw(st.integers(1, len(rows)))
+    indices, similarities = heads.nearest(features, rows, k)
+    assert indices.shape == similarities.shape == (len(features), k)
+    if not len(features):
+        return
+    exact = cosine_similarity(features.astype(np.float64), rows.astype(np.float64))
+    np.testing.assert_allclose(similarities, np.take_along_axis(exact, indices, 1), atol=2e-6)
+    peer = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(rows)
+    distances, _ = peer.kneighbors(features)
+    np.testing.assert_allclose(similarities, 1 - distances, atol=3e-6)
+    assert (np.diff(similarities, axis=1) <= 0).all()
+
+
+def test_nearest_finds_the_same_rows_as_scikit_learn(way):
+    rng = np.random.default_rng(7)
+    features = rng.standard_normal((20, 64), dtype=np.float32)
+    rows = reference.unit_rows(rng.standard_normal((300, 64))).astype(np.float32)
+    peer = NearestNeighbors(n_neighbors=5, metric="cosine", algorithm="brute").fit(rows)
+    for part in (features[:3], features):  # few queries, and many
+        np.testing.assert_array_equal(heads.nearest(part, rows, 5)[0], peer.kneighbors(part)[1])
+
+
+@pytest.mark.parametrize("queries", [1, 2, 12])
+def test_of_equally_near_rows_the_first_come_first(way, queries):
+    rng = np.random.default_rng(8)
+    rows = reference.unit_rows(rng.standard_normal((6, 33))).astype(np.float32)
+    rows = np.concatenate([rows, rows, rows])
+    indices, similarities = heads.nearest(rows[:1].repeat(queries, axis=0), rows, 18)
+    assert (indices[:, :3] == [0, 6, 12]).all()
+    for row in range(queries):
+        order = np.lexsort((indices[row], -similarities[row]))
+        np.testing.assert_array_equal(order, np.arange(18))
+        assert len(set(indices[row])) == 18
+
+
+@given(st.integers(0, 4), st.integers(1, 30), st.data(), st.sampled_from([np.float32, np.float64]))
+@SHAPES
+def test_largest(way, n, m, data, kind):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**31)))
+    values = rng.integers(-5, 5, (n, m)).astype(kind)  # many are equal
+    k = data.draw(st.integers(1, m))
+    indices, found = heads.largest(values, k)
+    expected = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(indices, expected)
+    np.testing.assert_array_equal(found, np.take_along_axis(values, expected, 1), strict=True)
+
+
+def torch_steps(features, codes, weights, coef, intercept, step, count):
+    """Loss before the last step, and the parameters after it, by autograd and torch's SGD."""
+    coef = torch.tensor(coef, requires_grad=True)
+    intercept = torch.tensor(intercept, requires_grad=True)
+    groups = [
+        {"params": [coef], "weight_decay": step.l2},
+        {"params": [intercept], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.SGD(groups, lr=step.rate, momentum=step.momentum)
+    for _ in range(count):
+        optimiser.zero_grad()
+        scores = torch.tensor(features).double() @ coef.T + intercept
+        losses = torch.nn.functional.cross_entropy(scores, torch.tensor(codes), reduction="none")
+        loss = (losses * torch.tensor(weights)).sum() / weights.sum()
+        loss.backward()
+        optimiser.step()
+    return float(loss.detach()), coef.detach().numpy(), intercept.detach().numpy()
+
+
+@given(
+    SIZES.filter(lambda sizes: sizes[0] > 0),
+    st.floats(1e-3, 1.0),
+    st.floats(0, 0.5),
+    st.sampled_from([0.0, 0.9]),
+    st.booleans(),
+)
+@SHAPES
+def test_steps_are_torchs(way, sizes, rate, l2, momentum, weighted):
+    features, coef, intercept = linear(*sizes)
+    n, _, classes, seed = sizes
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, classes, n)
+    weights = rng.random(n) + 0.1 if weighted else None
+    step = SgdStep(rate, l2=l2, momentum=momentum)
+    shares = np.ones(n) if weights is None else weights
+    expected = torch_steps(features, codes, shares, coef, intercept, step, 3)
+    velocity = np.zeros_like(coef), np.zeros_like(intercept)
+    for _ in range(3):
+        loss = heads.softmax_step(
+            features, codes, (coef, intercept), step, velocity=velocity, weights=weights
+        )
+    assert loss == pytest.approx(expected[0], rel=1e-10, abs=1e-12)
+    np.testing.assert_allclose(coef, expected[1], rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(intercept, expected[2], rtol=1e-10, atol=1e-11)
+    assert momentum or not (velocity[0].any() or velocity[1].any())
+
+
+def test_steps_of_large_batches_are_the_same(monkeypatch):
+    results = []
+    for limit in (heads._MANY_SAMPLES, 1):
+        monkeypatch.setattr(heads, "_MANY_SAMPLES", limit)
+        monkeypatch.setattr(heads, "FEW", limit)
+        features, coef, intercept = linear(6, 30, 5, 9)
+        velocity = np.ones_like(coef), np.ones_like(intercept)
+        step = SgdStep(0.1, l2=0.1, momentum=0.5)
+        codes = np.array([0, 1, 2, 3, 4, 0])
+        loss = heads.softmax_step(features, codes, (coef, intercept), step, velocity=velocity)
+        results.append([np.float64(loss), coef, intercept, *velocity])
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-12)
+
+
+def test_steps_learn():
+    rng = np.random.default_rng(10)
+    codes = rng.integers(0, 3, 300)
+    features = (rng.standard_normal((300, 20)) + 2 * np.eye(3, 20)[codes]).astype(np.float32)
+    parameters = np.zeros((3, 20)), np.zeros(3)
+    losses = [
+        heads.softmax_step(features, codes, parameters, SgdStep(0.5, l2=1e-3)) for _ in range(60)
+    ]
+    assert losses[0] == pytest.approx(np.log(3))
+    assert losses[-1] < 0.4 and (np.diff(losses) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"features": np.zeros((2, 3))}, TypeError, "features must be float32, got float64"),
+        ({"features": [[1.0]]}, TypeError, "features must be a numpy array, got list"),
+        ({"features": np.zeros((3, 2), np.float32).T}, ValueError, "features must be C-contiguous"),
+        ({"features": np.zeros((2, 6), np.float32)[:, ::2]}, ValueError, "C-contiguous"),
+        ({"features": np.zeros(3, np.float32)}, ValueError, r"shape \(any, any\), got \(3,\)"),
+        ({"coef": np.zeros((4, 2))}, ValueError, r"coef must have shape \(any, 3\), got \(4, 2\)"),
+        ({"coef": np.zeros((4, 3), np.float16)}, TypeError, "coef must be float64, got float16"),
+        ({"intercept": np.zeros(3)}, ValueError, r"intercept must have shape \(4\)"),
+    ],
+)
+def test_bad_arrays_are_refused(way, change, error, message):
+    arrays = {"features": np.zeros((2, 3), np.float32), "coef": np.zeros((4, 3))}
+    arrays = {**arrays, "intercept": np.zeros(4), **change}
+    with pytest.raises(error, match=message):
+        heads.linear_scores(**arrays)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"codes": np.array([0, 4])}, ValueError, "codes must be 0 to 3 .* got 0 to 4"),
+        ({"codes": np.array([-1, 0])}, ValueError, "got -1 to 0"),
+        ({"codes": np.array([0, 1], np.int32)}, TypeError, "codes must be int64"),
+        ({"weights": np.array([1.0, -1.0])}, ValueError, "weights must be finite, not negative"),
+        ({"weights": np.zeros(2)}, ValueError, "not all zero"),
+        ({"weights": np.array([1.0, np.inf])}, ValueError, "finite"),
+        ({"step": SgdStep(0.1, momentum=0.5)}, ValueError, "momentum of 0.5 needs a velocity"),
+        (
+            {"features": np.zeros((0, 3), np.float32), "codes": np.zeros(0, np.int64)},
+            ValueError,
+            "at least one, got no samples",
+        ),
+    ],
+)
+def test_bad_steps_are_refused(way, change, error, message):
+    arguments = {
+        "features": np.zeros((2, 3), np.float32),
+        "codes": np.array([0, 3]),
+        "parameters": (np.zeros((4, 3)), np.zeros(4)),
+        "step": SgdStep(0.1),
+        **change,
+    }
+    with pytest.raises(error, match=message):
+        heads.softmax_step(**arguments)
+
+
+def test_memory_that_is_changed_is_not_shared(way):
+    memory = np.zeros(40)
+    coef, intercept = memory[:12].reshape(4, 3), memory[8:12]
+    features, codes = np.zeros((2, 3), np.float32), np.array([0, 1])
+    with pytest.raises(ValueError, match="coef shares memory with intercept"):
+        heads.softmax_step(features, codes, (coef, intercept), SgdStep(0.1))
+    features = memory.view(np.float32)[20:26].reshape(2, 3)
+    with pytest.raises(ValueError, match="coef shares memory with features"):
+        heads.softmax_step(features, codes, (coef, memory[20:24]), SgdStep(0.1))
+    coef.flags.writeable = False
+    with pytest.raises(ValueError, match="coef must be writeable"):
+        heads.softmax_step(features, codes, (coef, memory[20:24]), SgdStep(0.1))
+
+
+@pytest.mark.parametrize(
+    ("rate", "l2", "momentum"),
+    [(0, 0, 0), (np.nan, 0, 0), (np.inf, 0, 0), (1, -1, 0), (1, 0, 1), (1, 0, -0.1)],
+)
+def test_impossible_steps(rate, l2, momentum):
+    with pytest.raises(ValueError, match="must"):
+        SgdStep(rate, l2=l2, momentum=momentum)
+
+
+@pytest.mark.parametrize("temperature", [0, -1, np.nan, np.inf])
+def test_impossible_temperatures(way, temperature):
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        heads.softmax(np.zeros((1, 2)), temperature)
+
+
+@pytest.mark.parametrize("k", [0, -1, 4])
+def test_impossible_numbers_of_neighbours(way, k):
+    with pytest.raises(ValueError, match="k must be 1 to 3"):
+        heads.nearest(np.zeros((1, 2), np.float32), np.zeros((3, 2), np.float32), k)
+    with pytest.raises(ValueError, match="k must be 1 to 3"):
+        heads.largest(np.zeros((1, 3)), k)
+
+
+def test_the_core_itself_refuses_what_does_not_fit():
+    """The binding is safe on its own: a mistake in the wrapper must not become a crash."""
+    f, c, b = np.zeros((2, 3), np.float32), np.zeros((4, 3)), np.zeros(4)
+    out, codes, isa = np.zeros((2, 4)), np.array([0, 1]), "portable"
+    single = np.zeros(6, np.float32)
+    places = np.zeros((2, 2), np.int64)
+    unaligned = np.frombuffer(bytearray(8 * 8 + 1), np.uint8)[1:].view(np.float64).reshape(2, 4)
+    wrong = [
+        lambda: _core.linear_scores(f, c, b[:3], out, isa),
+        lambda: _core.linear_scores(f, c, b, out[:1], isa),
+        lambda: _core.linear_scores(f, c, b, unaligned, isa),
+        lambda: _core.linear_scores(f, out, b, out, isa),
+        lambda: _core.linear_scores(f, c, b, out, "sse9"),
+        lambda: _core.linear_probabilities(f, c, b, 0.0, out, isa),
+        lambda: _core.linear_probabilities(f, c, b, np.nan, out, isa),
+        lambda: _core.softmax(out, 1.0, out[:1], isa),
+        lambda: _core.cosine(f, c, None, np.empty(6), out, isa),
+        lambda: _core.cosine(f, c, b, np.empty(7), out, isa),
+        lambda: _core.nearest(f, f, single[:5], places, np.empty((2, 2)), isa),
+        lambda: _core.nearest(f, f[:1], single, places, np.empty((2, 2)), isa),
+        lambda: _core.largest(out, np.empty((2, 5), np.int64), np.empty((2, 5))),
+    ]
+    good = [f, codes, None, c, b, None, None, 0.1, 0.0, 0.0, np.empty(8), isa]
+    assert _core.softmax_step(*good)[0] == 0
+    for place, value in {
+        1: np.array([0, 4]),
+        2: np.ones(3),
+        4: np.zeros(3),
+        9: 0.9,
+        10: np.empty(7),
+        11: "sse9",
+    }.items():
+        arguments = [*good[:place], value, *good[place + 1 :]]
+        wrong.append(lambda arguments=arguments: _core.softmax_step(*arguments))
+    for call in wrong:
+        with pytest.raises(ValueError):
+            call()
+    for call in (
+        lambda: _core.linear_scores(f.astype(np.float64), c, b, out, isa),
+        lambda: _core.linear_scores(f[:, ::2], c, b, out, isa),
+        lambda: _core.softmax(out, 1.0, np.empty((2, 4), np.float32), isa),
+    ):
+        with pytest.raises(TypeError):
+            call()
+
+
+@pytest.mark.parametrize("head", [PrototypeHead(), PrototypeHead(center=False), KnnHead()])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_heads_say_of_one_sample_what_they_say_of_many(way, head, kind):
+    rng = np.random.default_rng(11)
+    codes = np.arange(60) % 3
+    features = (rng.standard_normal((60, 31)) + 2 * np.eye(3, 31)[codes]).astype(kind)
+    head.fit(features, codes)
+    whole = head.predict_proba(features)
+    for row in range(60):
+        one = head.predict_proba(features[row : row + 1])
+        np.testing.assert_allclose(one[0], whole[row], rtol=1e-6)
+
+
+def test_a_linear_head_scores_many_samples_as_it_does_few(monkeypatch):
+    rng = np.random.default_rng(12)
+    features = rng.standard_normal((50, 20), dtype=np.float32)
+    head = RidgeHead().fit(features, np.arange(50) % 4)
+    few = head.predict_proba(features)
+    monkeypatch.setattr("edgetl.heads.linear.FEW", 1)
+    np.testing.assert_allclose(head.predict_proba(features), few, rtol=1e-6)
