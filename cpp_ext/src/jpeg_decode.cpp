@@ -24,7 +24,11 @@ namespace {
 // Pixels at a cut side that may differ from the whole image's: colours are interpolated from the
 // next sample, which is up to two pixels away. Twice that.
 constexpr std::int64_t kMargin = 4;
-constexpr std::int64_t kRowStep = 64;  // rows begin at multiples of a cache line
+// Rows begin 8 bytes behind the start of a cache line. Where they begin at one, libjpeg-turbo
+// writes past the cache on x86, and the resampling that follows has to wait for memory: a seventh
+// more time for photos of 500 x 375.
+constexpr std::int64_t kCacheLine = 64;
+constexpr std::int64_t kBehind = 8;
 
 // One file being decoded.
 class Run {
@@ -197,8 +201,11 @@ const char* decode_jpeg(const JpegLibrary& library, const std::uint8_t* data, st
     // libjpeg moves the left side to a boundary of blocks: at most the whole row is decoded. One
     // more row takes the last of the image.
     const std::int64_t columns = pixels->part.left + pixels->part.width;
-    pixels->stride = round_up(3 * columns, kRowStep);
-    std::uint8_t* out = scratch->reserve((pixels->part.height + 1) * pixels->stride);
+    pixels->stride = round_up(3 * columns, kCacheLine);
+    std::uint8_t* out =
+        scratch->reserve((pixels->part.height + 1) * pixels->stride + kCacheLine + kBehind);
+    const auto past = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(out) % kCacheLine);
+    out += kCacheLine - past + kBehind;
     pixels->data = out;
     if (!run.decode(cropped, out, pixels->stride, &pixels->part)) {
         run.describe(message);
