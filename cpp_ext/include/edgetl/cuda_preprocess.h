@@ -1,8 +1,8 @@
 // Preprocessing of a batch of photos on the GPU: plain pointers, sizes and a stream.
 //
-// Photos of any sizes lie in one buffer, as packed RGB or plane by plane. Each becomes an input of one size by the arithmetic
-// of preprocess.h: the results equal the CPU's to the bit. Nothing is allocated and nothing waited
-// for, so the calls can be captured in a graph.
+// Photos of any sizes lie in one buffer, as packed RGB or plane by plane. Each becomes an input of
+// one size by the arithmetic of preprocess.h: the results equal the CPU's to the bit. Nothing is
+// allocated and nothing waited for, so the calls can be captured in a graph.
 #pragma once
 
 #include <cstddef>
