@@ -31,6 +31,7 @@ EDGETL_SHARED void fetch(const PreprocessArgs& args, const TileState& state,
     const std::int32_t pitch = args.plan.pitch / tile.planes;
     for (std::int32_t base = warp; base < count; base += kAtOnce * kWarps) {
         std::int64_t from[kAtOnce];
+        std::int32_t needed[kAtOnce];  // vectors; 0 beyond the last line
         std::int32_t vectors = 0;
 #pragma unroll
         for (std::int32_t k = 0; k < kAtOnce; ++k) {
@@ -39,19 +40,18 @@ EDGETL_SHARED void fetch(const PreprocessArgs& args, const TileState& state,
             const std::int64_t offset = tile.line_offset(first + row, line - row * tile.planes);
             const auto shift = static_cast<std::int32_t>(offset & 15);
             from[k] = offset - shift;
-            const std::int32_t needed = (shift + tile.span + 15) / 16;
-            if (line < count && needed > vectors) vectors = needed;
+            needed[k] = line < count ? (shift + tile.span + 15) / 16 : 0;
+            if (needed[k] > vectors) vectors = needed[k];
         }
         for (std::int32_t vector = lane; vector < vectors; vector += 32) {
             Vector16 values[kAtOnce];
 #pragma unroll
             for (std::int32_t k = 0; k < kAtOnce; ++k)
-                if (base + k * kWarps < count)
-                    values[k] = load_vector(args.batch, from[k] + 16 * vector);
+                if (vector < needed[k]) values[k] = load_vector(args.batch, from[k] + 16 * vector);
 #pragma unroll
             for (std::int32_t k = 0; k < kAtOnce; ++k) {
                 const std::int32_t line = base + k * kWarps;
-                if (line < count)
+                if (vector < needed[k])
                     reinterpret_cast<Vector16*>(sections.raw + line * pitch)[vector] = values[k];
             }
         }

@@ -1,5 +1,10 @@
 // The GPU's kernels as the host runs them: against the CPU's kernels and plain loops, with buffers
 // of exactly the stated sizes, so that the sanitizers see what a kernel reads and writes beyond.
+#if !defined(_WIN32)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -105,6 +110,58 @@ TEST(batches_have_the_bits_of_the_cpu) {
     }
     CHECK(compared >= 30);
 }
+
+#if !defined(_WIN32)
+// Decoded photos lie apart in a GPU's memory, and what is between them may not be there at all.
+TEST(nothing_is_read_between_photos) {
+    const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    void* mapped =
+        mmap(nullptr, 4 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(mapped != MAP_FAILED);
+    auto* bytes = static_cast<std::uint8_t*>(mapped);
+    CHECK_EQUAL(mprotect(bytes + 2 * page, page, PROT_NONE), 0, "mprotect");
+    check::Random random(34);
+    edgetl::Definition definition = check::random_definition(random, 20);
+    definition.size = definition.resize = 20;
+    definition.fit = edgetl::Fit::kSquash;
+    const auto size = static_cast<std::size_t>(edgetl::output_bytes(definition));
+    for (const bool planes : {false, true})
+        for (std::int64_t width = 17; width < 34; ++width) {
+            // One ends where nothing follows, the other begins behind the gap.
+            const std::int64_t height = 35, line = (planes ? 1 : 3) * width;
+            std::vector<edgetl::gpu::Photo> table(2);
+            std::vector<check::Photo> photos;
+            for (int number = 0; number < 2; ++number) {
+                edgetl::gpu::Photo& row = table[number];
+                row.offset = static_cast<std::int64_t>(number == 0 ? 2 * page : 3 * page);
+                row.offset -= number == 0 ? 3 * width * height : 0;
+                row.height = height;
+                row.width = width;
+                row.stride = line;
+                row.plane = planes ? height * line : 0;
+                place(row, definition);
+                photos.push_back(check::random_photo(random, height, width, false));
+                for (std::int64_t i = 0; i < 3 * height * width; ++i) {
+                    const std::int64_t c = i % 3, x = i / 3;
+                    bytes[row.offset + (planes ? c * row.plane + x : i)] = photos.back().bytes[i];
+                }
+            }
+            const Plan plan = plan_preprocess(table.data(), 2, definition, shared_limit(0));
+            std::vector<std::uint8_t> out(2 * size), workspace(plan.workspace);
+            const Batch batch{bytes, static_cast<std::int64_t>(4 * page), table.data(), 2,
+                              workspace.data()};
+            edgetl::gpu::preprocess(batch, definition, plan, number_of(definition.dtype),
+                                    out.data(), kQueue);
+            for (int number = 0; number < 2; ++number) {
+                const auto expected =
+                    check::run(photos[number].view(), definition, 1, edgetl::Isa::kPortable);
+                CHECK_EQUAL(std::memcmp(out.data() + number * size, expected.data(), size), 0,
+                            check::describe(height, width, definition));
+            }
+        }
+    munmap(mapped, 4 * page);
+}
+#endif
 
 TEST(pooling_is_the_mean_over_the_positions) {
     check::Random random(32);
