@@ -31,9 +31,11 @@ std::size_t shared_limit(int device) {
     int bytes = 0;
     const cudaError_t error =
         cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    if (error != cudaSuccess)
+    if (error != cudaSuccess) {
+        cudaGetLastError();
         throw std::runtime_error("CUDA device " + std::to_string(device) + ": " +
                                  cudaGetErrorString(error));
+    }
     return static_cast<std::size_t>(bytes);
 }
 

@@ -54,6 +54,7 @@ inline void check_grid(const Grid& grid, const char* what) {
 
 inline void check_call(cudaError_t error, const char* what, const Grid& grid) {
     if (error == cudaSuccess) return;
+    cudaGetLastError();  // the runtime remembers it, and it is no error of a later call
     throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error) + " (" +
                              std::to_string(grid.blocks) + " blocks, " +
                              std::to_string(grid.shared) + " bytes of shared memory each)");
@@ -91,6 +92,18 @@ __global__ void __launch_bounds__(Body::kThreads, Body::kBlocks)
     }
 }
 
+// Lets a kernel have as much shared memory as there is. Never less: another thread may be about to
+// launch the same kernel with more than this launch needs.
+template <class Body>
+void allow_shared(const Queue& queue, const char* what, const Grid& grid) {
+    int most = 0;
+    check_call(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, queue.device),
+               what, grid);
+    check_call(
+        cudaFuncSetAttribute(run_body<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+        what, grid);
+}
+
 // Queues the work and returns; allocates nothing and waits for nothing, so it can be captured.
 template <class Body>
 void launch(const typename Body::Args& args, const Grid& grid, const Queue& queue,
@@ -98,10 +111,7 @@ void launch(const typename Body::Args& args, const Grid& grid, const Queue& queu
     check_grid(grid, what);
     const DeviceGuard guard(queue.device, what, grid);
     constexpr std::size_t kWithoutAsking = 48 * 1024;
-    if (grid.shared > kWithoutAsking)
-        check_call(cudaFuncSetAttribute(run_body<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                        static_cast<int>(grid.shared)),
-                   what, grid);
+    if (grid.shared > kWithoutAsking) allow_shared<Body>(queue, what, grid);
     run_body<Body><<<static_cast<unsigned>(grid.blocks), Body::kThreads, grid.shared,
                      reinterpret_cast<cudaStream_t>(queue.stream)>>>(args);
     check_call(cudaGetLastError(), what, grid);
