@@ -86,6 +86,9 @@ class PhotoStream(Protocol):
             Features (n, dim), and by number in the batch why a photo can't be used.
         """
 
+    def close(self) -> None:
+        """Wait for what is under way, and let go of it, of buffers and threads; the last call."""
+
 
 def available_cores() -> int:
     """How many processor cores this process may use."""

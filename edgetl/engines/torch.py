@@ -1,7 +1,7 @@
 """The torch engine: a backbone's own module, on the CPU or a GPU.
 
-Workstation side: with `torch_photos` and `torch_lanes` all that imports torch here. It knows
-nothing about graphs or files.
+Workstation side: with its ``torch_`` neighbours all that imports torch here. It knows nothing about
+graphs or files.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _precision(target: Torch, device: torch.device) -> str:
     if target.execution == "compile":
         name += ", compiled"
     if target.decoder == "gpu":
-        from edgetl.engines.torch_photos import gpu_decoder
+        from edgetl.engines.torch_jpeg import gpu_decoder
 
         name += f", decoded by {gpu_decoder()}"
     # Unlike the older allow_tf32, these can be read whichever way they were set.
@@ -179,4 +179,7 @@ def _find_device(name: str) -> torch.device:
             f"torch {torch.__version__} sees {count} {device.type} devices here, not {name!r}; "
             "use device='cpu', or install a torch that supports this machine's device"
         )
+    if device.type == "cuda" and device.index is None:
+        # The current device is each thread's own, and the engine works in several.
+        return torch.device("cuda", torch.cuda.current_device())
     return device

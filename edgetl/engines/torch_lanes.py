@@ -61,7 +61,8 @@ class Lanes:
         """A point in a lane that others can wait for."""
         if not self.real:
             return None
-        event: torch.cuda.Event = _CUDA.Event()
+        # Whoever waits on the host sleeps: its core is wanted for decoding.
+        event: torch.cuda.Event = _CUDA.Event(blocking=True)
         event.record(self._streams[lane])
         return event
 

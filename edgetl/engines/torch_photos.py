@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from edgetl import decode
 from edgetl._extras import require
+from edgetl.engines.torch_jpeg import check_decoder, decode_planes
 from edgetl.engines.torch_lanes import FixedBatch, Lanes
 from edgetl.errors import DataError
 from edgetl.native import cuda
@@ -111,6 +112,15 @@ class TorchPhotos:
                 f"{len(self._busy)} of {_DEPTH} batches under way; collect one first"
             )
         slot = self._free.popleft()
+        try:
+            self._fill(photos, slot)
+        except BaseException:
+            self._free.append(slot)
+            raise
+        self._busy.append(slot)
+
+    def _fill(self, photos: Sequence[NDArray[np.uint8] | bytes], slot: _Slot) -> None:
+        """Put a batch into a slot, and queue all work on it."""
         slot.count, slot.failures, slot.kept = len(photos), {}, []
         files = {n: photo for n, photo in enumerate(photos) if isinstance(photo, bytes)}
         arrays = {n: photo for n, photo in enumerate(photos) if not isinstance(photo, bytes)}
@@ -118,7 +128,6 @@ class TorchPhotos:
         spare = self._place(arrays, decoded, slot)
         late = self._plan(arrays, decoded, spare, slot)
         self._start(late, slot)
-        self._busy.append(slot)
 
     def collect(self) -> tuple[NDArray[np.float32], dict[int, str]]:
         """Wait for the oldest batch; see `edgetl.engines.base.PhotoStream`.
@@ -136,9 +145,21 @@ class TorchPhotos:
         self._free.append(slot)
         return features, slot.failures
 
+    def close(self) -> None:
+        """Wait for what is under way and let go of it; see `edgetl.engines.base.PhotoStream`."""
+        self._packers.shutdown()
+        try:
+            # Memory that is given back may be written to again at once, on any stream.
+            self._lanes.synchronize()
+        finally:
+            self._free.clear()
+            self._busy.clear()
+
     def _open(self) -> list[_Slot]:
         """Load the network and make the buffers."""
         lanes, size = self._lanes, self._preprocess.size
+        if self.decodes:
+            check_decoder(lanes.device)
         module = self._load()
         slots = []
         for _ in range(_DEPTH):
@@ -175,21 +196,34 @@ class TorchPhotos:
         """Planes (3, h, w) of JPEG files on the device; what it refuses joins the arrays."""
         if not files:
             return {}
-        device = self._lanes.device
         try:
             with self._lanes.on("in"):
-                planes = decode_planes(list(files.values()), device)
-            slot.kept += planes
-            return dict(zip(files, planes, strict=True))
-        except RuntimeError as error:
-            # All or none: which of them it was isn't said.
-            logging.getLogger(__name__).info("a batch is decoded on the CPU: %s", error)
+                planes = decode_planes(list(files.values()), self._lanes.device)
+            decoded = dict(zip(files, planes, strict=True))
+        except RuntimeError:
+            decoded = self._decode_apart(files, arrays, slot)
+        slot.kept += decoded.values()
+        return decoded
+
+    def _decode_apart(
+        self, files: dict[int, bytes], arrays: dict[int, NDArray[np.uint8]], slot: _Slot
+    ) -> dict[int, torch.Tensor]:
+        """`_decode` file by file: which one of a batch is refused isn't said."""
+        decoded: dict[int, torch.Tensor] = {}
+        self._lanes.synchronize()  # what was given back may still be written to
         for number, data in files.items():
+            try:
+                with self._lanes.on("in"):
+                    decoded[number] = decode_planes([data], self._lanes.device)[0]
+                continue
+            except RuntimeError as error:
+                logging.getLogger(__name__).info("a photo is decoded on the CPU: %s", error)
+            self._lanes.synchronize()
             try:
                 arrays[number] = decode.read_image(data, preprocess=self._preprocess)
             except DataError as error:
                 slot.failures[number] = str(error)
-        return {}
+        return decoded
 
     def _place(
         self, arrays: dict[int, NDArray[np.uint8]], decoded: dict[int, torch.Tensor], slot: _Slot
@@ -240,26 +274,51 @@ class TorchPhotos:
         """
         late: dict[int, torch.Tensor] = {}
         table: NDArray[np.int64] = slot.host_table.numpy()
-        try:
-            needed = self._complete(table)
-        except ValueError:
-            for number in (*arrays, *decoded):
-                try:
-                    self._complete(table[number : number + 1])
-                    continue
-                except ValueError:
-                    image = arrays.get(number)
-                if image is None:
-                    planes = decoded[number].permute(1, 2, 0)
-                    image = np.ascontiguousarray(planes.cpu().numpy())
-                definition = dataclasses.replace(self._preprocess, dtype="float32", layout="nchw")
-                late[number] = torch.from_numpy(definition.apply(image))
-                table[number] = spare
-            needed = self._complete(table)
+        left_out, needed = self._fit(table, spare, [*arrays, *decoded])
+        for number in left_out:
+            image = arrays.get(number)
+            if image is None:
+                with self._lanes.on("in"):  # where it was decoded
+                    planes = decoded[number].permute(1, 2, 0).cpu()
+                image = np.ascontiguousarray(planes.numpy())
+            definition = dataclasses.replace(self._preprocess, dtype="float32", layout="nchw")
+            late[number] = torch.from_numpy(definition.apply(image))
         if slot.workspace.numel() < needed:
             with self._lanes.on("work"):
                 slot.workspace = self._lanes.empty((needed + needed // 4,), torch.uint8)
         return late
+
+    def _fit(
+        self, table: NDArray[np.int64], spare: NDArray[np.int64], numbers: list[int]
+    ) -> tuple[list[int], int]:
+        """Complete the table, with `spare` in place of photos that the kernel can't take.
+
+        Returns:
+            The numbers of those, and the bytes of workspace.
+        """
+        left_out: list[int] = []
+        try:
+            return left_out, self._complete(table)
+        except ValueError:
+            pass
+        for number in numbers:
+            try:
+                self._complete(table[number : number + 1])
+            except ValueError:
+                left_out.append(number)
+        taken = [number for number in numbers if number not in left_out]
+        # A very wide one beside a very tall one may be too much, though each could be taken.
+        height, width, rows, columns = table[:, [2, 3, 5, 6]].T
+        shrinks = np.maximum(height / rows, width / columns)
+        taken.sort(key=lambda number: float(shrinks[number]))
+        while True:
+            table[left_out] = spare
+            try:
+                return left_out, self._complete(table)
+            except ValueError:
+                if not taken:
+                    raise
+                left_out.append(taken.pop())
 
     def _complete(self, table: NDArray[np.int64]) -> int:
         """Fill in the table's geometry; returns bytes of workspace."""
@@ -298,32 +357,6 @@ class TorchPhotos:
         with lanes.on("out"):
             slot.host_features.copy_(slot.features, non_blocking=True)
         slot.done = lanes.mark("out")
-
-
-def decode_planes(files: Sequence[bytes], device: torch.device) -> list[torch.Tensor]:
-    """JPEG files as (3, h, w) uint8 on the device: by nvJPEG on a GPU, else by libjpeg-turbo.
-
-    It goes to torchvision's operators, since its functions warn that they will move elsewhere.
-
-    Raises:
-        RuntimeError: One of them can't be decoded.
-    """
-    import torchvision
-
-    mode = torchvision.io.ImageReadMode.RGB.value
-    data = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]
-    operators: Any = torch.ops.image
-    if device.type == "cuda":
-        planes: list[torch.Tensor] = operators.decode_jpegs_cuda(data, mode, device)
-    else:
-        planes = [operators.decode_jpeg(one, mode, False) for one in data]
-    return [plane.contiguous() for plane in planes]
-
-
-def gpu_decoder() -> str:
-    """What decides the pixels of photos that a GPU decodes; part of an engine's fingerprint."""
-    torchvision = require("torchvision", extra="train")
-    return f"nvjpeg of torchvision {torchvision.__version__}, CUDA {torch.version.cuda}"
 
 
 def _extent(table: NDArray[np.int64]) -> tuple[int, int]:

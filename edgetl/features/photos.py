@@ -2,8 +2,8 @@
 
 A few threads read, look up and, where the engine doesn't, decode; one thread forms batches, submits
 them and hands over what comes back, so that the engine always has a batch at work and one waiting.
-Memory is bounded by the queue, whatever the number of samples. It knows nothing about where
-features are kept: that is up to the `Sink`.
+Memory is bounded by the queue, whatever the number of samples and their size: batches of large
+photos are shorter. It knows nothing about where features are kept: that is up to the `Sink`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from edgetl.engines.base import PhotoStream
     from edgetl.preprocess import Preprocess
 
-_Item: TypeAlias = "tuple[int, NDArray[np.uint8] | bytes]"
+_Item: TypeAlias = "tuple[int, NDArray[np.uint8] | bytes, int]"
+"""A sample's position, what the engine gets, and its bytes once decoded."""
 
 _POLL_SECONDS = 0.1
 _QUEUED_BATCHES = 2
+_MOST_BYTES = 1 << 30
+"""Of the photos that wait, and of those of one batch: as many as 70 of 5 megapixels."""
 
 
 class PhotoPipeline:
@@ -62,6 +65,8 @@ class PhotoPipeline:
         self._under_way: deque[NDArray[np.int64]] = deque()
         self._todo: Iterator[int] = iter(())
         self._running = workers
+        self._room = threading.Condition()
+        self._waiting = 0  # bytes
         self._lock = threading.Lock()
         self._stopped, self._ended = threading.Event(), threading.Event()
         self._errors: list[BaseException] = []
@@ -124,24 +129,30 @@ class PhotoPipeline:
             if not self._sink.wanted(position, digest, stamp):
                 return
             started = time.perf_counter()
-            photo = self._decode(content)
+            photo, size = self._decode(content)
             spent.decode += time.perf_counter() - started
         except DataError as error:
             self._sink.failed(position, str(error))
             return
-        self._put((position, photo))
+        self._put((position, photo, size))
 
-    def _decode(self, content: Source) -> NDArray[np.uint8] | bytes:
-        """Pixels; or the bytes as they are, where the engine decodes them."""
-        if (
-            self._stream.decodes
-            and isinstance(content, bytes)
-            and decode.upright_jpeg(content) is not None
-        ):
-            return content
-        return decode.read_image(content, preprocess=self._preprocess)
+    def _decode(self, content: Source) -> tuple[NDArray[np.uint8] | bytes, int]:
+        """Pixels, or the file as it is where the engine decodes it; and the bytes of pixels."""
+        if self._stream.decodes and isinstance(content, bytes):
+            sides = decode.upright_jpeg(content)
+            if sides is not None:
+                return content, 3 * sides[0] * sides[1]
+        image = decode.read_image(content, preprocess=self._preprocess)
+        return image, image.size
 
     def _put(self, item: _Item | None) -> None:
+        size = 0 if item is None else item[2]
+        with self._room:
+            while self._waiting and self._waiting + size > _MOST_BYTES:
+                if self._stopped.is_set():
+                    return
+                self._room.wait(_POLL_SECONDS)
+            self._waiting += size
         while not self._stopped.is_set():
             try:
                 self._queue.put(item, timeout=_POLL_SECONDS)
@@ -154,32 +165,45 @@ class PhotoPipeline:
     def _drive(self) -> None:
         try:
             items: list[_Item] = []
+            together = 0  # bytes
             while not self._stopped.is_set():
                 try:
                     item = self._queue.get(timeout=_POLL_SECONDS)
                 except queue.Empty:
                     continue
+                size = 0 if item is None else item[2]
+                with self._room:
+                    self._waiting -= size
+                    self._room.notify_all()
+                if items and (item is None or together + size > _MOST_BYTES):
+                    self._submit(items)
+                    items, together = [], 0
                 if item is not None:
                     items.append(item)
-                if items and (item is None or len(items) == self._batch_size):
+                    together += size
+                if len(items) == self._batch_size:
                     self._submit(items)
-                    items = []
+                    items, together = [], 0
                 if item is None:
                     while self._under_way:
                         self._collect()
                     break
         except BaseException as error:
             self._errors.append(error)
-            self._stopped.set()
+        try:
+            self._stream.close()
+        except BaseException as error:
+            self._errors.append(error)
+        self._stopped.set()
         self._ended.set()
 
     def _submit(self, items: list[_Item]) -> None:
         if len(self._under_way) == self._stream.depth:
             self._collect()
         started = time.perf_counter()
-        self._stream.submit([photo for _, photo in items])
+        self._stream.submit([photo for _, photo, _ in items])
         self.seconds.engine += time.perf_counter() - started
-        self._under_way.append(np.array([position for position, _ in items], np.int64))
+        self._under_way.append(np.array([position for position, _, _ in items], np.int64))
 
     def _collect(self) -> None:
         started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,10 +12,11 @@ import torch
 
 from edgetl import Preprocess, decode
 from edgetl._records import precision_notes
-from edgetl.engines import torch_photos
+from edgetl.engines import torch_jpeg
 from edgetl.engines.torch import TorchEngine
 from edgetl.engines.torch_lanes import before_pooling
 from edgetl.engines.torch_photos import TorchPhotos
+from edgetl.errors import MissingDependencyError
 from edgetl.native import cuda
 from edgetl.targets import Torch
 
@@ -115,17 +117,32 @@ def test_files_are_decoded_by_the_device_and_mixed_with_pixels():
     np.testing.assert_allclose(features, expected(module, pixels), rtol=1e-3, atol=1e-3)
 
 
-def test_what_the_device_refuses_is_decoded_on_the_cpu(caplog):
+def test_only_what_the_device_refuses_is_decoded_on_the_cpu(monkeypatch, caplog):
+    read, by_cpu = decode.read_image, []
+    monkeypatch.setattr(
+        decode, "read_image", lambda data, **options: by_cpu.append(data) or read(data, **options)
+    )
     module, images = network(), photos(3)
     damaged = jpeg(images[1])[:200]
     open_stream = stream(module, decoder="gpu")
     with caplog.at_level(logging.INFO):
         open_stream.submit([jpeg(images[0]), damaged, jpeg(images[2])])
     features, failures = open_stream.collect()
-    assert "decoded on the CPU" in caplog.text
+    assert "decoded on the CPU" in caplog.text and by_cpu == [damaged]
+    monkeypatch.undo()
     assert list(failures) == [1] and "truncated" in failures[1]
     pixels = [decode.read_image(jpeg(images[n]), preprocess=PREPROCESS) for n in (0, 2)]
-    np.testing.assert_allclose(features[[0, 2]], expected(module, pixels), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features[[0, 2]], expected(module, pixels), rtol=1e-3, atol=1e-3)
+
+
+def test_a_device_that_decodes_nothing_is_an_error(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("not compiled with nvJPEG")
+
+    open_stream = stream(network(), decoder="gpu")
+    monkeypatch.setattr(torch_jpeg, "decode_planes", refuse)
+    with pytest.raises(MissingDependencyError, match=r"nvJPEG; use decoder='cpu'"):
+        open_stream.submit([jpeg(photos(1)[0])])
 
 
 def test_photos_that_shrink_too_much_for_the_kernel_are_prepared_on_the_cpu(monkeypatch):
@@ -149,6 +166,47 @@ def test_photos_that_shrink_too_much_for_the_kernel_are_prepared_on_the_cpu(monk
     assert calls == [(30, 150_000, 3)]
     batch = torch.from_numpy(np.stack([apply(definition, image) for image in images]))
     np.testing.assert_allclose(features, module(batch).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_photos_that_are_too_much_only_together_are_taken_apart(monkeypatch):
+    module = network()
+    definition = Preprocess(size=20, resize=24, fit="squash")
+    rng = np.random.default_rng(4)
+    shapes = ((30, 3000, 3), (40, 30, 3), (3000, 30, 3))
+    images = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
+    calls, apply = [], Preprocess.apply
+    monkeypatch.setattr(
+        Preprocess, "apply", lambda self, image: calls.append(image.shape) or apply(self, image)
+    )
+    open_stream = TorchPhotos(lambda: module, definition, dim=12, device=CPU, batch_size=4)
+    open_stream.submit([images[0], images[1]])
+    open_stream.submit([images[2]])
+    assert calls == [], "each fits by itself"
+    open_stream.collect(), open_stream.collect()
+    open_stream.submit(images)
+    features, _ = open_stream.collect()
+    assert len(calls) == 1 and max(calls[0]) == 3000
+    batch = torch.from_numpy(np.stack([apply(definition, image) for image in images]))
+    np.testing.assert_allclose(features, module(batch).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_that_fails_leaves_its_buffers(monkeypatch):
+    module, images = network(), photos(2)
+    open_stream = stream(module)
+    for _ in range(3):
+        with pytest.raises(ValueError, match=r"\(h, w, 3\)"):
+            open_stream.submit([np.zeros((4, 4), np.uint8)])
+    open_stream.submit(images)
+    features, _ = open_stream.collect()
+    np.testing.assert_allclose(features, expected(module, images), rtol=1e-4, atol=1e-5)
+
+
+def test_closing_ends_its_threads():
+    open_stream = stream(network())
+    open_stream.submit(photos(4))
+    assert [t for t in threading.enumerate() if t.name.startswith("edgetl-pack")]
+    open_stream.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("edgetl-pack")]
 
 
 def test_misuse_is_refused():
@@ -198,7 +256,7 @@ def test_whatever_changes_features_on_a_gpu_changes_the_fingerprint(monkeypatch)
     # A replayed graph runs the kernels that eager execution runs.
     eager = Torch(device="cuda", execution="eager")
     assert TorchEngine(backbone(), target=eager).fingerprint == prints[0]
-    monkeypatch.setattr(torch_photos, "gpu_decoder", lambda: "nvjpeg of another version")
+    monkeypatch.setattr(torch_jpeg, "gpu_decoder", lambda: "nvjpeg of another version")
     assert TorchEngine(backbone(), target=targets[2]).fingerprint not in prints
 
 

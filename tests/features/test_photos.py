@@ -11,7 +11,7 @@ from toy import DIM, PREPROCESS, ToyEngine, open_store
 
 from edgetl import decode
 from edgetl.engines.torch_photos import TorchPhotos
-from edgetl.features import ExtractOptions, extract
+from edgetl.features import ExtractOptions, extract, photos
 
 
 class Means(torch.nn.Module):
@@ -121,6 +121,26 @@ def test_only_what_another_decoder_may_take_stays_undecoded(monkeypatch, sources
     assert given[0].shape == (30, 40, 3)
 
 
+@pytest.mark.parametrize("decoder", ["cpu", "gpu"])
+def test_batches_of_large_photos_are_shorter(monkeypatch, sources, decoder):
+    usual, sizes = run(ToyEngine(), sources), []
+    submit = TorchPhotos.submit
+
+    def count(self, given):
+        pixels = [decode.read_image(photo, preprocess=PREPROCESS) for photo in given]
+        sizes.append([image.size for image in pixels])
+        submit(self, given)
+
+    limit = 60_000
+    monkeypatch.setattr(photos, "_MOST_BYTES", limit)
+    monkeypatch.setattr(TorchPhotos, "submit", count)
+    ours = run(PhotoEngine(decoder=decoder), sources, batch_size=8, workers=3)
+    assert max(map(len, sizes)) > 1
+    assert all(sum(batch) <= limit for batch in sizes if len(batch) > 1)
+    np.testing.assert_array_equal(ours.index, usual.index)
+    np.testing.assert_allclose(ours.features, usual.features, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("where", ["submit", "collect", "read"])
 def test_an_error_anywhere_ends_all_threads(monkeypatch, sources, where):
     def broken(*_, **__):
@@ -132,7 +152,7 @@ def test_an_error_anywhere_ends_all_threads(monkeypatch, sources, where):
         monkeypatch.setattr(TorchPhotos, where, broken)
     with pytest.raises(RuntimeError, match="broken"):
         run(PhotoEngine(), sources, batch_size=4, workers=2)
-    assert not [t for t in threading.enumerate() if t.name.startswith("edgetl-extract")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("edgetl")]
 
 
 def test_too_few_features_are_noticed(monkeypatch, sources):
