@@ -86,11 +86,22 @@ def sanitize() -> int:
     """The checks under the memory checker and the race checker; 1 if one of them complains."""
     checks = [sys.executable, str(Path(__file__).with_name("gpu_checks.py")), "--rounds", "8"]
     codes = []
-    for tool in ("memcheck", "racecheck"):
-        print(f"compute-sanitizer, {tool}:", flush=True)
-        command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "1", *checks]
-        codes.append(subprocess.run(command).returncode)
-    return max(codes)
+    sanitizer = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    if not Path(sanitizer).is_file():
+        print("nothing was run: there is no compute-sanitizer here", file=sys.stderr)
+        return 3
+    # Memory that torch keeps for later is allocated as far as the checker knows, so it has to keep
+    # none; then it can't capture graphs.
+    without_cache = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    for tool, more, environment in (
+        ("memcheck", ["--kernels"], without_cache),
+        ("memcheck", [], None),
+        ("racecheck", ["--kernels"], None),
+    ):
+        print(f"compute-sanitizer, {' '.join([tool, *more])}:", flush=True)
+        command = [sanitizer, "--tool", tool, "--error-exitcode", "1", *checks, *more]
+        codes.append(subprocess.run(command, env=environment).returncode)
+    return max(map(abs, codes))
 
 
 def missing_module() -> bool:
@@ -178,6 +189,12 @@ def measure(arguments: argparse.Namespace, device: torch.device, held: list[str]
     for title in arguments.parts:
         try:
             figures[title] = parts[title]()
+            if title == "extraction":
+                broken += [
+                    f"{kind}: {way}"
+                    for kind, values in figures[title].items()
+                    for way in values["broken"]
+                ]
         except Exception:  # what the other parts measure is worth having
             traceback.print_exc()
             broken.append(title)

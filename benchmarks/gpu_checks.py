@@ -252,14 +252,16 @@ CHECKS: tuple[Callable[[torch.device], Iterator[str]], ...] = (
 )
 
 
-def run_checks(device: torch.device, rounds: int = ROUNDS) -> list[str]:
-    """All checks; what held.
+def run_checks(
+    device: torch.device, rounds: int = ROUNDS, *, kernels_only: bool = False
+) -> list[str]:
+    """All checks, or those of single kernels; what held.
 
     Raises:
         Mismatch: One did not.
     """
     held = list(check_preprocess(device, rounds))
-    for check in CHECKS:
+    for check in (check_pool, check_nearest) if kernels_only else CHECKS:
         held += check(device)
         if device.type == "cuda":
             torch.cuda.synchronize()
@@ -270,13 +272,15 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--dry-run", action="store_true", help="check the host twin")
     options.add_argument("--rounds", type=int, default=ROUNDS, help="batches of photos")
+    options.add_argument("--kernels", action="store_true", help="no graphs and no networks")
     arguments = options.parse_args()
     reason = None if arguments.dry_run else cuda.why_not()
     if reason is not None:
         print(f"nothing was run: {reason}", file=sys.stderr)
         return 3
     try:
-        held = run_checks(torch.device("cpu" if arguments.dry_run else "cuda:0"), arguments.rounds)
+        device = torch.device("cpu" if arguments.dry_run else "cuda:0")
+        held = run_checks(device, arguments.rounds, kernels_only=arguments.kernels)
     except Mismatch as error:
         print(f"MISMATCH: {error}", file=sys.stderr)
         return 1
