@@ -155,12 +155,12 @@ def main() -> int:
 
 
 def measure(arguments: argparse.Namespace, device: torch.device, held: list[str]) -> int:
+    from gpu_extraction import measure_extraction
     from gpu_parts import (
         DRY,
         FULL,
         Clock,
         make_photos,
-        measure_extraction,
         measure_head,
         measure_nearest,
         measure_preprocess,

@@ -194,16 +194,27 @@ def _check_size(height: int, width: int) -> None:
 def upright_jpeg(data: bytes) -> tuple[int, int] | None:
     """Height and width of a JPEG that a decoder without metadata may take; else None.
 
-    Such a file is greyscale or has three components of 8 bits, and is not to be turned.
+    Such a file is greyscale or YCbCr of 8 bits, not to be turned, and not cut off, as far as one
+    sees: decoders differ in what they make of such a file.
 
     Raises:
         DataError: The image is too large.
     """
     header = _scan_jpeg(data) if data.startswith(b"\xff\xd8\xff") else None
-    if header is None or header.orientation != 1:
+    ends = data[-16:].rstrip(b"\0\r\n").endswith(b"\xff\xd9")
+    if header is None or header.orientation != 1 or not ends or _is_rgb(data):
         return None
     _check_size(header.height, header.width)
     return header.height, header.width
+
+
+def _is_rgb(data: bytes) -> bool:
+    """Whether the components are red, green and blue, by Adobe's marker or by their names."""
+    return any(
+        body[:5] + body[11:12] == b"Adobe\0" if marker == 0xEE else body[6::3] == b"RGB"
+        for marker, body in _segments(data)
+        if marker == 0xEE or marker in _FRAMES
+    )
 
 
 class _JpegHeader(NamedTuple):

@@ -141,6 +141,25 @@ def test_batches_of_large_photos_are_shorter(monkeypatch, sources, decoder):
     np.testing.assert_allclose(ours.features, usual.features, rtol=1e-4, atol=1e-4)
 
 
+def adobe(data, transform):
+    """The file with Adobe's marker, which says how its components are to be read."""
+    marker = b"\xff\xee\x00\x0eAdobe\x00\x64" + bytes(4) + bytes([transform])
+    return data[:2] + marker + data[2:]
+
+
+def test_files_that_decoders_read_differently_are_for_the_cpu():
+    plain = jpeg(np.zeros((40, 30, 3), np.uint8))
+    assert decode.upright_jpeg(plain) == (40, 30)
+    assert decode.upright_jpeg(adobe(plain, 1)) == (40, 30)
+    assert decode.upright_jpeg(plain + bytes(7)) == (40, 30), "padded"
+    assert decode.upright_jpeg(adobe(plain, 0)) is None, "red, green and blue"
+    frame = plain.index(b"\xff\xc0")
+    named = bytearray(plain)
+    named[frame + 10 : frame + 19 : 3] = b"RGB"
+    assert decode.upright_jpeg(bytes(named)) is None
+    assert decode.upright_jpeg(plain[:-2]) is None, "cut off"
+
+
 @pytest.mark.parametrize("where", ["submit", "collect", "read"])
 def test_an_error_anywhere_ends_all_threads(monkeypatch, sources, where):
     def broken(*_, **__):
