@@ -179,7 +179,7 @@ def _find_device(name: str) -> torch.device:
             f"torch {torch.__version__} sees {count} {device.type} devices here, not {name!r}; "
             "use device='cpu', or install a torch that supports this machine's device"
         )
-    if device.type == "cuda" and device.index is None:
+    if device.type == "cuda" and ":" not in name:
         # The current device is each thread's own, and the engine works in several.
         return torch.device("cuda", torch.cuda.current_device())
     return device

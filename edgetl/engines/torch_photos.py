@@ -116,6 +116,7 @@ class TorchPhotos:
             self._fill(photos, slot)
         except BaseException:
             self._free.append(slot)
+            self._lanes.synchronize()  # part of the work may be queued
             raise
         self._busy.append(slot)
 
