@@ -19,9 +19,13 @@ using Array =
     nanobind::ndarray<T, nanobind::ndim<kAxes>, nanobind::c_contig, nanobind::device::cpu>;
 
 inline edgetl::Isa named_isa(std::string_view name) {
-    for (edgetl::Isa isa : edgetl::kIsas)
+    std::string known;
+    for (edgetl::Isa isa : edgetl::kIsas) {
         if (name == edgetl::isa_name(isa)) return isa;
-    throw std::invalid_argument("unknown instruction set '" + std::string(name) + "'");
+        known += std::string(known.empty() ? "" : ", ") + edgetl::isa_name(isa);
+    }
+    throw std::invalid_argument("instruction set must be one of " + known + ", got '" +
+                                std::string(name) + "'");
 }
 
 template <typename A>

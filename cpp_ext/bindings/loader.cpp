@@ -10,6 +10,10 @@
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -22,6 +26,7 @@
 #include <utility>
 #include <vector>
 
+#include "arrays.h"
 #include "bindings.h"
 
 namespace nb = nanobind;
@@ -39,11 +44,7 @@ constexpr std::chrono::milliseconds kSlice{100};
 
 edgetl::Recipe make_recipe(const edgetl::Definition& definition, bool scaled, std::string_view isa,
                            std::shared_ptr<edgetl::JpegLibrary> jpeg) {
-    edgetl::Recipe recipe{definition, scaled, edgetl::best_isa(), std::move(jpeg)};
-    for (int level = 0; level < static_cast<int>(recipe.isa); ++level)
-        if (isa == edgetl::isa_name(static_cast<edgetl::Isa>(level)))
-            recipe.isa = static_cast<edgetl::Isa>(level);
-    return recipe;
+    return {definition, scaled, arrays::named_isa(isa), std::move(jpeg)};
 }
 
 edgetl::Bytes view(const nb::bytes& file) {
@@ -55,13 +56,17 @@ edgetl::Image view(const Pixels& pixels) {
     const auto width = static_cast<std::int64_t>(pixels.shape(1));
     if (pixels.shape(2) != 3 || height < 1 || width < 1 || height > edgetl::kMaxSide ||
         width > edgetl::kMaxSide || pixels.stride(2) != 1 || (width > 1 && pixels.stride(1) != 3))
-        throw std::invalid_argument("pixels must have shape (h, w, 3), packed but for the rows");
+        throw std::invalid_argument(
+            "pixels must have shape (h, w, 3) with sides of 1 to " +
+            std::to_string(edgetl::kMaxSide) + ", packed but for the rows, got " +
+            std::to_string(pixels.shape(0)) + " x " + std::to_string(pixels.shape(1)) + " x " +
+            std::to_string(pixels.shape(2)));
     return edgetl::whole_image(pixels.data(), height, width, height > 1 ? pixels.stride(0) : 0);
 }
 
 Clock::time_point after(std::optional<double> seconds) {
-    // A year stands for ever: a time point of hundreds of years would overflow.
-    const double wait = std::clamp(seconds.value_or(3e7), 0.0, 3e7);
+    // A year stands for ever: a time point of hundreds of years would overflow. NaN is no time.
+    const double wait = std::min(std::max(0.0, seconds.value_or(3e7)), 3e7);
     return Clock::now() +
            std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(wait));
 }
@@ -80,6 +85,14 @@ void in_slices(Clock::time_point until, const Step& step) {
     }
 }
 
+std::int64_t process() {
+#if defined(__unix__) || defined(__APPLE__)
+    return getpid();
+#else
+    return 0;  // no forks
+#endif
+}
+
 // The loop with the Python objects whose memory it reads. Those are touched with the GIL only.
 class Loader {
   public:
@@ -91,6 +104,12 @@ class Loader {
               edgetl::LoaderOptions{batch, buffers, taken, queue, threads})) {}
 
     ~Loader() {
+        // A fork takes along the loop, but not its threads, nor callers that wait in it or hold its
+        // lock: whoever waits for those waits for ever.
+        if (process_ != process()) {
+            static_cast<void>(loop_.release());
+            return;
+        }
         nb::gil_scoped_release release;
         loop_.reset();
     }
@@ -196,6 +215,7 @@ class Loader {
     std::unordered_map<std::int64_t, nb::object> files_;
     std::unordered_map<std::int64_t, Pixels> pixels_;
     std::unique_ptr<edgetl::Loader> loop_;
+    const std::int64_t process_ = process();
 };
 
 std::vector<std::string> prepare(const edgetl::Definition& definition, bool scaled,
@@ -204,7 +224,8 @@ std::vector<std::string> prepare(const edgetl::Definition& definition, bool scal
     std::vector<nb::bytes> kept;  // the list may change while the GIL is released
     std::vector<edgetl::Bytes> views;
     for (const nb::handle file : files) {
-        kept.push_back(nb::cast<nb::bytes>(file));
+        if (!nb::isinstance<nb::bytes>(file)) throw nb::type_error("files must be bytes");
+        kept.push_back(nb::borrow<nb::bytes>(file));
         views.push_back(view(kept.back()));
     }
     const edgetl::Recipe recipe = make_recipe(definition, scaled, isa, std::move(jpeg));
@@ -256,8 +277,12 @@ nb::object scan_jpeg(const nb::bytes& file) {
 
 void register_loader(nb::module_& module) {
     nb::class_<edgetl::JpegLibrary>(module, "JpegLibrary", "A libjpeg-turbo opened from its file.")
-        .def(nb::init<const std::string&>(), "path"_a)
-        .def_prop_ro("name", &edgetl::JpegLibrary::name);
+        .def(
+            "__init__",
+            [](edgetl::JpegLibrary* self, const nb::bytes& path) {
+                new (self) edgetl::JpegLibrary(std::string(path.c_str(), path.size()));
+            },
+            "path"_a);
     module.def("decode_jpeg", &decode_jpeg, "library"_a, "file"_a, "divisor"_a, "top"_a, "left"_a,
                "out"_a.noconvert(), "Decode a part of a JPEG file; None, or why not.");
     module.def("scan_jpeg", &scan_jpeg, "file"_a,

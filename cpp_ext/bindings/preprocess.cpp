@@ -15,6 +15,7 @@
 #include <string>
 #include <string_view>
 
+#include "arrays.h"
 #include "bindings.h"
 
 namespace nb = nanobind;
@@ -24,16 +25,6 @@ namespace {
 using Pixels = nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::device::cpu>;
 // Of any type; the definition says which one it has to be.
 using Output = nb::ndarray<nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-
-edgetl::Isa parse_isa(std::string_view name) {
-    std::string known;
-    for (edgetl::Isa isa : edgetl::kIsas) {
-        if (name == edgetl::isa_name(isa)) return isa;
-        known += std::string(known.empty() ? "" : ", ") + edgetl::isa_name(isa);
-    }
-    throw std::invalid_argument("instruction set must be one of " + known + ", got '" +
-                                std::string(name) + "'");
-}
 
 edgetl::Dtype parse_dtype(std::string_view name) {
     if (name == "float32") return edgetl::Dtype::kFloat32;
@@ -115,7 +106,7 @@ void preprocess(const Pixels& image, const Output& out, const edgetl::Definition
                 const std::array<std::int64_t, 2>& origin) {
     check_output(out, definition);
     const edgetl::Image pixels = view(image, whole, origin);
-    const edgetl::Isa level = parse_isa(isa);
+    const edgetl::Isa level = arrays::named_isa(isa);
     nb::gil_scoped_release release;
     edgetl::preprocess(pixels, definition, out.data(), threads, level);
 }

@@ -25,19 +25,17 @@ void find(void* handle, const char* symbol, Function** function) {
     *function = reinterpret_cast<Function*>(address);
 }
 
-// The line of the library's messages that names it and its version.
-std::string name_of(const jpeg::Functions& functions) {
+// Its messages have a line about copyright, which names it. None has its version.
+void check_name(const jpeg::Functions& functions) {
     jpeg::ErrorManager errors{};
     functions.std_error(&errors);
     if (errors.messages == nullptr || errors.last_message < 1 || errors.last_message > 1000)
         throw std::runtime_error("its messages make no sense");
-    std::string name;
     for (int i = 0; i <= errors.last_message; ++i) {
         const std::string_view text = errors.messages[i] != nullptr ? errors.messages[i] : "";
-        if (name.empty() && text.find("libjpeg-turbo") != text.npos) name = text;
+        if (text.find("libjpeg-turbo") != text.npos) return;
     }
-    if (name.empty()) throw std::runtime_error("it is not libjpeg-turbo");
-    return name;
+    throw std::runtime_error("it is not libjpeg-turbo");
 }
 
 }  // namespace
@@ -64,7 +62,7 @@ JpegLibrary::JpegLibrary(const std::string& path)
     find(handle, "jpeg_destroy_decompress", &f.destroy);
     void (*since_3)() = nullptr;  // what version 3 brought
     find(handle, "jpeg12_crop_scanline", &since_3);
-    name_ = name_of(f);
+    check_name(f);
 }
 
 #else

@@ -172,8 +172,19 @@ def _jpeg() -> Part:
     if library is None:
         reason = description.removeprefix("none: ")
         return Part(status="missing", reason=f"{reason}; Python decodes, which takes longer")
-    about = f"libjpeg-turbo in the core, {description}"
-    return Part(status="ready", about=about, details={"path": description})
+    found = _libjpeg_turbo()
+    about = f"libjpeg-turbo{f' {found}' if found else ''} in the core, {description}"
+    return Part(status="ready", about=about, details={"path": description, "version": found})
+
+
+def _libjpeg_turbo() -> str | None:
+    """The version that Pillow brings; the library itself does not tell."""
+    try:
+        from PIL import features
+
+        return features.version("libjpeg_turbo")
+    except Exception:  # whatever a damaged installation raises
+        return None
 
 
 def _cuda() -> Part:

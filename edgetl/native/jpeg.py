@@ -59,8 +59,8 @@ def _found() -> tuple[_core.JpegLibrary | None, str]:
     reasons = []
     for path in _candidates():
         try:
-            candidate = _core.JpegLibrary(str(path))
-        except RuntimeError as error:
+            candidate = _core.JpegLibrary(os.fsencode(path))
+        except (RuntimeError, UnicodeDecodeError) as error:  # the reason may have the path in it
             reasons.append(f"{path}: {error}")
             continue
         if (difference := _difference(candidate)) is None:

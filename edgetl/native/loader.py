@@ -69,7 +69,9 @@ class Loader:
         buffers: Batches that go round: those being used, and at least one being filled.
         taken: Batches that callers may have at a time; one less than there are buffers if None.
         queue: Photos that may wait; `add` goes beyond by as many as there are callers that feed.
-        threads: Threads of its own; with none, callers of `take` have to help.
+        threads: Threads of its own; with none, callers of `take` have to help. Without the compiled
+            core there are none, and callers always help. A process that is forked does not have
+            them either, and can't use the loader.
 
     Raises:
         ValueError: A number is out of range.
@@ -138,7 +140,7 @@ class Loader:
         """Queue an image (h, w, 3), packed but for its rows, without waiting or copying.
 
         Raises:
-            ValueError: Its shape does not fit.
+            ValueError: Its shape does not fit, or a side is longer than `edgetl.native.MAX_SIDE`.
         """
         self._loop.add_pixels(id, image, False)
 
@@ -179,7 +181,11 @@ class Loader:
         self._loop.release(batch.number)
 
     def answer(self, declined: Declined, image: NDArray[np.uint8]) -> None:
-        """Hand in the pixels (h, w, 3) of a declined photo."""
+        """Hand in the pixels (h, w, 3) of a declined photo.
+
+        Raises:
+            ValueError: Their shape does not fit; the photo is still to be answered or dropped.
+        """
         self._loop.add_pixels(declined.id, image, True)
 
     def drop(self, declined: Declined) -> None:

@@ -1,6 +1,7 @@
 """What the compiled extraction loop does, in Python, for installations without the core.
 
-It decodes nothing: every file is declined. It has no threads of its own, so callers have to help.
+It decodes nothing: every file is declined. It has no threads of its own: callers of `take` do the
+work, even those that ask not to.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class LoaderTwin:
     def add_pixels(self, id: int, pixels: NDArray[np.uint8], declined: bool) -> None:
         """Queue pixels without waiting."""
         if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-            raise ValueError("pixels must have shape (h, w, 3), packed but for the rows")
+            raise ValueError(f"pixels must have shape (h, w, 3), got {pixels.shape}")
         with self._changed:
             if not self._stopped:
                 self._pixels.append((id, pixels))
@@ -76,16 +77,20 @@ class LoaderTwin:
             self._count()
 
     def take(self, help: bool, feeds: bool, seconds: float | None) -> tuple[int, int, Any, str]:
-        """What to do next; the order of choice is that of the core."""
+        """What to do next; the order of choice is that of the core.
+
+        With no threads of its own it would stand still unless callers help, so they always do.
+        """
+        del help
         until = None if seconds is None else time.monotonic() + seconds
         with self._changed:
             while True:
-                if (turn := self._choose(help, feeds)) is not None:
+                if (turn := self._choose(feeds)) is not None:
                     return turn
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     return _WAIT, 0, None, ""
-                if help and self._pixels and self._open():
+                if self._pixels and self._open():
                     self._work()
                 elif not self._changed.wait(left):
                     return _WAIT, 0, None, ""
@@ -161,7 +166,7 @@ class LoaderTwin:
         busy = self._feeding or self._files or self._pixels or self._away or self._working
         return self._closed and not busy
 
-    def _choose(self, help: bool, feeds: bool) -> tuple[int, int, Any, str] | None:
+    def _choose(self, feeds: bool) -> tuple[int, int, Any, str] | None:
         if self._stopped:
             return _END, 0, None, ""
         if self._quiet() and self._current is not None:
@@ -175,7 +180,7 @@ class LoaderTwin:
             self._feeding += 1
             return _FEED, 0, None, ""
         large = self._away + len(self._pixels)
-        workable = help and self._pixels and self._open()
+        workable = self._pixels and self._open()
         if self._files and not workable and large < max(1, self._queue // 2):
             id, file = self._files.popleft()
             self._away += 1

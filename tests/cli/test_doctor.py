@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -178,6 +179,7 @@ def test_the_jpeg_decoder(tmp_path):
     assert (found["status"] == "ready") == (jpeg.library() is not None)
     if found["status"] == "ready":
         assert found["details"]["path"] == jpeg.description()
+        assert re.match(r"libjpeg-turbo \d+\.\d+\S* in the core, ", found["about"])
     by_choice = report(tmp_path, EDGETL_DECODER="python")["jpeg"]
     assert by_choice["status"] == "missing"
     assert "EDGETL_DECODER is python" in by_choice["reason"]

@@ -1,12 +1,14 @@
-"""What the tests of the compiled core share: every instruction set this machine has."""
+"""What the tests of the compiled core share: every instruction set, every kind of loop."""
 
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from edgetl import native
 from edgetl.native import checks, heads, pool, ridge
+from edgetl.native import loader as loaders
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `exact`, `jpeg_corpus`
 
@@ -31,4 +33,14 @@ def way(request, monkeypatch):
         else:
             monkeypatch.setattr(module, "instruction_set", lambda: request.param)
     assert checks.compiled()
+    return request.param
+
+
+@pytest.fixture(params=["core", "python", "twin"])
+def kind(request, monkeypatch):
+    """The compiled loop; the same without a JPEG library; the loop in Python."""
+    if request.param == "python":
+        monkeypatch.setenv("EDGETL_DECODER", "python")
+    if request.param == "twin":
+        monkeypatch.setattr(loaders, "native", types.SimpleNamespace(COMPILED=False))
     return request.param

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import struct
 import subprocess
@@ -215,6 +216,9 @@ def test_what_prepare_takes():
         loader.prepare([data], np.empty((2, 3, 48, 48), np.float32), FULL)
     with pytest.raises(ValueError, match="threads"):
         loader.prepare([data], np.empty((1, 3, 48, 48), np.float32), FULL, threads=0)
+    for file in (bytearray(data), "text", None):
+        with pytest.raises(TypeError, match="files must be bytes"):
+            loader.prepare([data, file], np.empty((2, 3, 48, 48), np.float32), FULL)
     assert loader.prepare([], np.empty((0, 3, 48, 48), np.float32), FULL) == []
 
 
@@ -253,12 +257,30 @@ def test_the_environment_can_ask_for_python(monkeypatch):
 
 def test_only_libjpeg_turbo_will_do(tmp_path):
     with pytest.raises(RuntimeError, match=r"nothing\.so"):
-        _core.JpegLibrary(str(tmp_path / "nothing.so"))
+        _core.JpegLibrary(os.fsencode(tmp_path / "nothing.so"))
     (tmp_path / "text.so").write_text("no library")
     with pytest.raises(RuntimeError, match=r"text\.so"):
-        _core.JpegLibrary(str(tmp_path / "text.so"))
+        _core.JpegLibrary(os.fsencode(tmp_path / "text.so"))
     with pytest.raises(RuntimeError, match="it has no jpeg_std_error"):
-        _core.JpegLibrary(native._core.__file__)
+        _core.JpegLibrary(os.fsencode(native._core.__file__))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes")
+def test_a_folder_whose_name_is_not_text(tmp_path, monkeypatch):
+    """The library is found there, and what is wrong with another says so."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    (folder / "good.so").symlink_to(jpeg.description())
+    (folder / "text.so").write_text("no library")
+    monkeypatch.setattr(jpeg, "_candidates", lambda: iter([folder / "text.so"]))
+    found, reason = jpeg._found.__wrapped__()
+    assert found is None
+    assert "text.so: " in reason
+    names = ("text.so", "good.so")
+    monkeypatch.setattr(jpeg, "_candidates", lambda: (folder / name for name in names))
+    found, path = jpeg._found.__wrapped__()
+    assert isinstance(found, _core.JpegLibrary)
+    assert path == str(folder / "good.so")
 
 
 def test_a_library_that_gives_other_pixels_is_not_used(monkeypatch):

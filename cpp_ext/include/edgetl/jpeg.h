@@ -33,12 +33,9 @@ class JpegLibrary {
     JpegLibrary& operator=(const JpegLibrary&) = delete;
 
     const jpeg::Functions& functions() const { return *functions_; }
-    // What the library calls itself, e.g. "libjpeg-turbo version 3.1.0 (build 20241219)".
-    const std::string& name() const { return name_; }
 
   private:
     std::unique_ptr<jpeg::Functions> functions_;
-    std::string name_;
 };
 
 struct JpegHeader {
