@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.native import COMPILED, _announce_fallback
+from edgetl.native import COMPILED, _announce_fallback, instruction_set
 
 OK, NOT_FINITE, REFUSED = range(3)
 """What the head kernels of the compiled core answer."""
@@ -21,8 +21,11 @@ def compiled() -> bool:
 
     Raises:
         MissingDependencyError: It is not, and EDGETL_REQUIRE_NATIVE is 1.
+        ValueError: EDGETL_ISA names no instruction set.
     """
-    if not COMPILED:
+    if COMPILED:
+        instruction_set()  # here, since callers take a ValueError of the core's for their arrays'
+    else:
         _announce_fallback()
     return COMPILED
 

@@ -225,6 +225,13 @@ def test_environment_naming_nothing_known_is_an_error():
     result = python("from edgetl import native; native.instruction_set()", EDGETL_ISA="mmx")
     assert result.returncode == 1
     assert "EDGETL_ISA must be one of ('portable', 'neon', 'avx2'" in result.stderr
+
+
+def test_an_unknown_instruction_set_is_no_reason_to_use_numpy():
+    code = "import numpy as np; from edgetl.native import heads;heads.softmax(np.zeros((1, 2)))"
+    result = python(code, EDGETL_ISA="mmx")
+    assert result.returncode == 1
+    assert "EDGETL_ISA must be one of" in result.stderr
     assert "got 'mmx'" in result.stderr
 
 
