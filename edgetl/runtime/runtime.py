@@ -113,7 +113,7 @@ class Runtime:
     def _buffer(self, count: int) -> NDArray[Any]:
         """Memory for `count` preprocessed samples."""
         preprocess = self.bundle.preprocess
-        return np.empty((count, *preprocess.shape), dtype=preprocess.dtype)
+        return np.empty((count, *preprocess.shape), dtype=preprocess.array_type)
 
     def _read(self, source: Source, name: str) -> NDArray[np.uint8]:
         """Decode a sample; errors say which one it is."""
