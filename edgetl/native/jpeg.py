@@ -2,12 +2,14 @@
 
 Pillow's wheels bring that library as a file of its own, so the core opens theirs: nothing has to be
 there when edgetl is built. It is used only if small images of every usual kind come out of it as
-they come out of simplejpeg, to the bit; otherwise, and with EDGETL_DECODER=python, photos are
-decoded from Python, which takes longer and gives the same. It knows nothing about files.
+they come out of simplejpeg, to the bit, which they do from simplejpeg 1.7.4 on; otherwise, and with
+EDGETL_DECODER=python, photos are decoded from Python, which takes longer and gives the same. It
+knows nothing about files.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
 import importlib.util
 import os
@@ -29,6 +31,15 @@ _PLACES = (  # relative to the folder that PIL is in
     "pillow.libs/libjpeg*.so.62*",
     "Pillow.libs/libjpeg*.so.62*",
     "PIL/.dylibs/libjpeg.62*.dylib",
+)
+
+# Progressive, and ended in the middle, without which nothing is smoothed. How libjpeg-turbo smooths
+# it has changed: what 3.0.2 gives, 3.0.0 did not.
+_UNFINISHED = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAFA3PEY8MlBGQUZaVVBfeMiCeG5uePWvuZHI////////////////////////////"
+    "////////////////////////2wBDAVVaWnhpeOuCguv/////////////////////////////////////////////////////"
+    "////////////////////wgARCAAYABgDASEAAhEBAxEB/8QAFwAAAwEAAAAAAAAAAAAAAAAAAAECA//EABcBAQEBAQAAAAAA"
+    "AAAAAAAAAAEAAgP/2gAMAwEAAhADEAAAAcn1mDNAwZqmZv/EABQQAQAAAAAAAAAAAAAAAAAAADD/2Q=="
 )
 
 
@@ -100,6 +111,13 @@ def _difference(candidate: _core.JpegLibrary) -> str | None:
                     return f"it does not decode {sampling} at 1/{divisor}: {reason}"
                 if not _equal(found, expected, top, left):
                     return f"its pixels of {sampling} at 1/{divisor} are not simplejpeg's"
+    whole = simplejpeg.decode_jpeg(_UNFINISHED, "RGB")
+    found = np.zeros_like(whole)
+    reason = _core.decode_jpeg(candidate, _UNFINISHED, 1, 0, 0, found)
+    if reason is None and not _equal(found, whole, 0, 0):
+        return (
+            "it smooths unfinished progressive files otherwise than simplejpeg; update simplejpeg"
+        )
     return None
 
 

@@ -291,6 +291,20 @@ def test_a_library_that_gives_other_pixels_is_not_used(monkeypatch):
     assert "not simplejpeg's" in jpeg._difference(jpeg.library())
 
 
+def test_a_library_that_smooths_in_another_way_is_not_used(monkeypatch):
+    """As that of Pillow 10.3 does beside simplejpeg 1.7.2."""
+    whole = simplejpeg.decode_jpeg
+    unfinished = np.zeros((24, 24, 3), np.uint8)
+    assert _core.decode_jpeg(jpeg.library(), jpeg._UNFINISHED, 1, 0, 0, unfinished) is None
+    np.testing.assert_array_equal(unfinished, whole(jpeg._UNFINISHED, "RGB"))
+
+    def other(data, *args, **options):
+        return whole(data, *args, **options) ^ (data == jpeg._UNFINISHED)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", other)
+    assert "update simplejpeg" in jpeg._difference(jpeg.library())
+
+
 def test_finding_it_imports_no_pillow():
     code = (
         "import sys; from edgetl.native import jpeg; assert jpeg.library();"
