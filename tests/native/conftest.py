@@ -8,7 +8,7 @@ import pytest
 from edgetl import native
 from edgetl.native import checks, heads, pool, ridge
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `exact`, `jpeg_corpus`
+sys.path.insert(0, str(Path(__file__).parent))  # for `exact`, `head_cases`, `jpeg_corpus`
 
 ISAS = native.instruction_sets()
 
