@@ -172,12 +172,19 @@ def test_an_unknown_instruction_set_is_a_problem(tmp_path):
 
 
 def test_the_jpeg_decoder(tmp_path):
+    from PIL import features
+
     from edgetl.native import jpeg
 
     found = report(tmp_path, EDGETL_DECODER="")["jpeg"]
     assert (found["status"] == "ready") == (jpeg.library() is not None)
     if found["status"] == "ready":
         assert found["details"]["path"] == jpeg.description()
+        version = features.version_feature("libjpeg_turbo")
+        assert found["details"]["version"] == version and f" {version} " in found["about"]
+        unknown = report(tmp_path, EDGETL_DECODER="", before="sys.modules['PIL.features'] = None\n")
+        assert unknown["jpeg"]["status"] == "ready"
+        assert unknown["jpeg"]["details"]["version"] is None
     by_choice = report(tmp_path, EDGETL_DECODER="python")["jpeg"]
     assert by_choice["status"] == "missing"
     assert "EDGETL_DECODER is python" in by_choice["reason"]
@@ -201,7 +208,7 @@ def test_the_cuda_module_and_its_devices(tmp_path):
     assert none["reason"] == "not built" and "EDGETL_CUDA=ON" in none["mend"]
     idle = report(tmp_path, before=MODULE.format(count=0, why="no CUDA driver"))["cuda"]
     assert idle["status"] == "missing"
-    assert idle["reason"] == "built, but no CUDA driver"
+    assert idle["reason"].endswith("no GPU here that CUDA can use: no CUDA driver")
     ready = report(tmp_path, before=MODULE.format(count=2, why=""))["cuda"]
     assert ready["status"] == "ready"
     assert ready["details"]["devices"] == 2
