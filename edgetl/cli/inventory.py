@@ -188,7 +188,7 @@ def _libjpeg_turbo() -> str | None:
 
 
 def _cuda() -> Part:
-    mend = "build edgetl with EDGETL_CUDA=ON where nvcc is; see CONTRIBUTING"
+    mend = "EDGETL_CUDA=ON pip install . (where nvcc is; see CONTRIBUTING)"
     try:
         module: Any = importlib.import_module("edgetl.native._cuda")
     except ModuleNotFoundError:

@@ -202,10 +202,23 @@ sys.modules["edgetl.native._cuda"] = module
 """
 
 
+DAMAGED = """
+class Damaged:
+    def find_spec(self, name, path=None, target=None):
+        if name == "edgetl.native._cuda":
+            raise ImportError("_cuda.so: file too short")
+sys.meta_path.insert(0, Damaged())
+"""
+
+
 def test_the_cuda_module_and_its_devices(tmp_path):
     none = report(tmp_path, before="sys.modules['edgetl.native._cuda'] = None\n")["cuda"]
     assert none["status"] == "missing"
     assert none["reason"] == "not built" and "EDGETL_CUDA=ON" in none["mend"]
+    broken = report(tmp_path, before=DAMAGED)
+    assert broken["cuda"]["status"] == "broken"
+    (warning,) = (text for text in broken["warnings"] if "CUDA" in text)
+    assert "file too short; mend it with: EDGETL_CUDA=ON pip install ." in warning
     idle = report(tmp_path, before=MODULE.format(count=0, why="no CUDA driver"))["cuda"]
     assert idle["status"] == "missing"
     assert idle["reason"].endswith("no GPU here that CUDA can use: no CUDA driver")
