@@ -6,10 +6,12 @@ gradient descent are beside torch's autograd and SGD too, and pooling beside tor
 has one thread, as it has in a device's process that runs a network beside it; ``--threads`` gives
 it more. Where the face itself hands over to numpy (see its docstrings), the line says so.
 
-The bars: at one sample no kernel is slower than numpy, but for bare scores, which a head never asks
-for alone: there numpy is one product of a BLAS, and the bar is 0.75. For probabilities of a
-thousand classes it is 0.9: both read 10 MB, and memory decides. From 2 to 32 samples what the face
-picks is at most a quarter slower. Reading single rows of a cache has no bar: nobody does.
+The bars were set after the first measurements, with room for noise: they notice when a kernel falls
+behind, and claim no more. At one sample no kernel is slower than numpy, but for bare scores, which
+a head never asks for alone: there numpy is one product of a BLAS, and the bar is 0.75. For
+probabilities of a thousand classes it is 0.9: both read 10 MB, and memory decides. From 2 to 32
+samples what the face picks is at most a quarter slower. Reading single rows of a cache has no bar:
+nobody does.
 """
 
 from __future__ import annotations

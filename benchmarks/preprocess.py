@@ -300,6 +300,8 @@ def main() -> int:
     figures |= scaling(arguments.rounds)
     if not arguments.no_large:
         figures |= large(max(1, arguments.rounds // 10))
+    if absent := left_out():
+        figures["left_out"] = ", ".join(absent)
     if not arguments.json:
         for key, value in figures.items():
             print(f"{key:32} {value:.4f}" if isinstance(value, float) else f"{key:32} {value}")
@@ -323,6 +325,18 @@ def optional() -> list[str]:
     """Peers that need not be there."""
     name = "opencv-python-headless"
     return [name] if importlib.util.find_spec("cv2") is not None else []
+
+
+def left_out() -> list[str]:
+    """Bars that can't be looked at here."""
+    return [
+        what
+        for what, possible in (
+            ("OpenCV, which is not installed", bool(optional())),
+            ("two threads, for want of a second core", available_cores() > 1),
+        )
+        if not possible
+    ]
 
 
 if __name__ == "__main__":

@@ -174,21 +174,21 @@ def _jpeg() -> Part:
         return Part(status="missing", reason=f"{reason}; Python decodes, which takes longer")
     found = _libjpeg_turbo()
     about = f"libjpeg-turbo{f' {found}' if found else ''} in the core, {description}"
-    return Part(status="ready", about=about, details={"path": description, "version": found})
+    return Part(status="ready", about=about, details={"version": found, "path": description})
 
 
 def _libjpeg_turbo() -> str | None:
-    """The version that Pillow brings; the library itself does not tell."""
+    """The version of Pillow's libjpeg-turbo; the library itself does not tell its own."""
     try:
-        from PIL import features
-
-        return features.version("libjpeg_turbo")
+        features: Any = importlib.import_module("PIL.features")
+        found: str | None = features.version_feature("libjpeg_turbo")
     except Exception:  # whatever a damaged installation raises
         return None
+    return found
 
 
 def _cuda() -> Part:
-    mend = "build edgetl with EDGETL_CUDA=ON where nvcc is; see CONTRIBUTING"
+    mend = "EDGETL_CUDA=ON pip install . (where nvcc is; see CONTRIBUTING)"
     try:
         module: Any = importlib.import_module("edgetl.native._cuda")
     except ModuleNotFoundError:
@@ -198,7 +198,8 @@ def _cuda() -> Part:
     path = str(module.__file__)
     count = int(module.device_count())
     if count == 0:
-        reason = f"built, but {module.why_no_device() or 'there is no device'}"
+        why = module.why_no_device() or "it counts 0 devices"
+        reason = f"built, but there is no GPU here that CUDA can use: {why}"
         return Part(status="missing", about=path, reason=reason, details={"path": path})
     devices = f"{count} device{'s' if count > 1 else ''}"
     return Part(status="ready", about=devices, details={"path": path, "devices": count})

@@ -173,6 +173,8 @@ def test_an_unknown_instruction_set_is_a_problem(tmp_path):
 
 
 def test_the_jpeg_decoder(tmp_path):
+    from PIL import features
+
     from edgetl.native import jpeg
 
     found = report(tmp_path, EDGETL_DECODER="")["jpeg"]
@@ -180,6 +182,11 @@ def test_the_jpeg_decoder(tmp_path):
     if found["status"] == "ready":
         assert found["details"]["path"] == jpeg.description()
         assert re.match(r"libjpeg-turbo \d+\.\d+\S* in the core, ", found["about"])
+        version = features.version_feature("libjpeg_turbo")
+        assert found["details"]["version"] == version and f" {version} " in found["about"]
+        unknown = report(tmp_path, EDGETL_DECODER="", before="sys.modules['PIL.features'] = None\n")
+        assert unknown["jpeg"]["status"] == "ready"
+        assert unknown["jpeg"]["details"]["version"] is None
     by_choice = report(tmp_path, EDGETL_DECODER="python")["jpeg"]
     assert by_choice["status"] == "missing"
     assert "EDGETL_DECODER is python" in by_choice["reason"]
@@ -197,13 +204,26 @@ sys.modules["edgetl.native._cuda"] = module
 """
 
 
+DAMAGED = """
+class Damaged:
+    def find_spec(self, name, path=None, target=None):
+        if name == "edgetl.native._cuda":
+            raise ImportError("_cuda.so: file too short")
+sys.meta_path.insert(0, Damaged())
+"""
+
+
 def test_the_cuda_module_and_its_devices(tmp_path):
     none = report(tmp_path, before="sys.modules['edgetl.native._cuda'] = None\n")["cuda"]
     assert none["status"] == "missing"
     assert none["reason"] == "not built" and "EDGETL_CUDA=ON" in none["mend"]
+    broken = report(tmp_path, before=DAMAGED)
+    assert broken["cuda"]["status"] == "broken"
+    (warning,) = (text for text in broken["warnings"] if "CUDA" in text)
+    assert "file too short; mend it with: EDGETL_CUDA=ON pip install ." in warning
     idle = report(tmp_path, before=MODULE.format(count=0, why="no CUDA driver"))["cuda"]
     assert idle["status"] == "missing"
-    assert idle["reason"] == "built, but no CUDA driver"
+    assert idle["reason"].endswith("no GPU here that CUDA can use: no CUDA driver")
     ready = report(tmp_path, before=MODULE.format(count=2, why=""))["cuda"]
     assert ready["status"] == "ready"
     assert ready["details"]["devices"] == 2

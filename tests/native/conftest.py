@@ -10,7 +10,7 @@ from edgetl import native
 from edgetl.native import checks, heads, pool, ridge
 from edgetl.native import loader as loaders
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `exact`, `jpeg_corpus`
+sys.path.insert(0, str(Path(__file__).parent))  # for `exact`, `head_cases`, `jpeg_corpus`
 
 ISAS = native.instruction_sets()
 

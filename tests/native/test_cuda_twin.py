@@ -7,12 +7,12 @@ threads in several orders (the twin takes the stream's number for it).
 import numpy as np
 import PIL.Image
 import pytest
-import torch
 
 from edgetl import Preprocess
 from edgetl.errors import MissingDependencyError
 from edgetl.native import cuda
 
+torch = pytest.importorskip("torch")
 ORDERS = [0, 1, 7]  # rising, falling, shuffled
 TORCH = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

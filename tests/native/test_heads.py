@@ -1,11 +1,11 @@
-"""The head kernels against numpy, scikit-learn and torch, on every instruction set and without."""
+"""The head kernels against numpy and scikit-learn, on every instruction set and without."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import HealthCheck, given, settings
+from head_cases import BAD, SHAPES, SIZES, linear
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax as scipy_softmax
 from sklearn.metrics.pairwise import cosine_similarity
@@ -14,22 +14,8 @@ from sklearn.neighbors import NearestNeighbors
 from edgetl.heads import KnnHead, PrototypeHead, RidgeHead
 from edgetl.native import _core, heads, instruction_sets
 from edgetl.native import reference_heads as reference
-from edgetl.native.heads import SgdStep
 
 ISAS = instruction_sets()
-# The fixtures only choose an instruction set, once per test.
-SHAPES = settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-SIZES = st.tuples(st.integers(0, 9), st.integers(1, 70), st.integers(1, 12), st.integers(0, 2**31))
-
-
-def linear(n, dim, classes, seed, *, kind=np.float64):
-    rng = np.random.default_rng(seed)
-    features = rng.standard_normal((n, dim), dtype=np.float32)
-    return features, rng.standard_normal((classes, dim)).astype(kind), rng.standard_normal(classes)
 
 
 def every_isa(call):
@@ -152,9 +138,6 @@ def test_softmax_takes_memory_of_its_own_or_all_of_its_input(way):
         heads.softmax(whole, out=shifted)
 
 
-BAD = [np.nan, np.inf, -np.inf]
-
-
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("place", [0, 3, 16])
 def test_what_is_not_finite_is_reported(way, bad, place):
@@ -175,20 +158,6 @@ def test_what_is_not_finite_is_reported(way, bad, place):
         heads.softmax(scores)
     with pytest.raises(ValueError, match=r"NaN or infinite|not finite"):
         heads.largest(scores, 2)
-
-
-@pytest.mark.parametrize("bad", BAD)
-def test_a_step_on_what_is_not_finite_changes_nothing(way, bad):
-    for spoil in ("features", "coef", "intercept"):
-        features, coef, intercept = linear(3, 9, 4, 4)
-        arrays = {"features": features, "coef": coef, "intercept": intercept}
-        arrays[spoil].flat[-1] = bad
-        before = coef.copy(), intercept.copy()
-        codes = np.array([0, 1, 3])
-        with pytest.raises(ValueError, match="NaN or infinite"):
-            heads.softmax_step(features, codes, (coef, intercept), SgdStep(0.1))
-        np.testing.assert_array_equal(coef, before[0])
-        np.testing.assert_array_equal(intercept, before[1])
 
 
 @given(SIZES, st.booleans())
@@ -279,80 +248,6 @@ def test_largest(way, n, m, data, kind):
     expected = np.argsort(-values, axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(indices, expected)
     np.testing.assert_array_equal(found, np.take_along_axis(values, expected, 1), strict=True)
-
-
-def torch_steps(features, codes, weights, coef, intercept, step, count):
-    """Loss before the last step, and the parameters after it, by autograd and torch's SGD."""
-    coef = torch.tensor(coef, requires_grad=True)
-    intercept = torch.tensor(intercept, requires_grad=True)
-    groups = [
-        {"params": [coef], "weight_decay": step.l2},
-        {"params": [intercept], "weight_decay": 0.0},
-    ]
-    optimiser = torch.optim.SGD(groups, lr=step.rate, momentum=step.momentum)
-    for _ in range(count):
-        optimiser.zero_grad()
-        scores = torch.tensor(features).double() @ coef.T + intercept
-        losses = torch.nn.functional.cross_entropy(scores, torch.tensor(codes), reduction="none")
-        loss = (losses * torch.tensor(weights)).sum() / weights.sum()
-        loss.backward()
-        optimiser.step()
-    return float(loss.detach()), coef.detach().numpy(), intercept.detach().numpy()
-
-
-@given(
-    SIZES.filter(lambda sizes: sizes[0] > 0),
-    st.floats(1e-3, 1.0),
-    st.floats(0, 0.5),
-    st.sampled_from([0.0, 0.9]),
-    st.booleans(),
-)
-@SHAPES
-def test_steps_are_torchs(way, sizes, rate, l2, momentum, weighted):
-    features, coef, intercept = linear(*sizes)
-    n, _, classes, seed = sizes
-    rng = np.random.default_rng(seed)
-    codes = rng.integers(0, classes, n)
-    weights = rng.random(n) + 0.1 if weighted else None
-    step = SgdStep(rate, l2=l2, momentum=momentum)
-    shares = np.ones(n) if weights is None else weights
-    expected = torch_steps(features, codes, shares, coef, intercept, step, 3)
-    velocity = np.zeros_like(coef), np.zeros_like(intercept)
-    for _ in range(3):
-        loss = heads.softmax_step(
-            features, codes, (coef, intercept), step, velocity=velocity, weights=weights
-        )
-    assert loss == pytest.approx(expected[0], rel=1e-10, abs=1e-12)
-    np.testing.assert_allclose(coef, expected[1], rtol=1e-10, atol=1e-11)
-    np.testing.assert_allclose(intercept, expected[2], rtol=1e-10, atol=1e-11)
-    assert momentum or not (velocity[0].any() or velocity[1].any())
-
-
-def test_steps_of_large_batches_are_the_same(monkeypatch):
-    results = []
-    for limit in (heads._MANY_SAMPLES, 1):
-        monkeypatch.setattr(heads, "_MANY_SAMPLES", limit)
-        monkeypatch.setattr(heads, "FEW", limit)
-        features, coef, intercept = linear(6, 30, 5, 9)
-        velocity = np.ones_like(coef), np.ones_like(intercept)
-        step = SgdStep(0.1, l2=0.1, momentum=0.5)
-        codes = np.array([0, 1, 2, 3, 4, 0])
-        loss = heads.softmax_step(features, codes, (coef, intercept), step, velocity=velocity)
-        results.append([np.float64(loss), coef, intercept, *velocity])
-    for one, two in zip(*results, strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-12)
-
-
-def test_steps_learn():
-    rng = np.random.default_rng(10)
-    codes = rng.integers(0, 3, 300)
-    features = (rng.standard_normal((300, 20)) + 2 * np.eye(3, 20)[codes]).astype(np.float32)
-    parameters = np.zeros((3, 20)), np.zeros(3)
-    losses = [
-        heads.softmax_step(features, codes, parameters, SgdStep(0.5, l2=1e-3)) for _ in range(60)
-    ]
-    assert losses[0] == pytest.approx(np.log(3))
-    assert losses[-1] < 0.4 and (np.diff(losses) < 0).all()
 
 
 @pytest.mark.parametrize("head", [PrototypeHead(), PrototypeHead(center=False), KnnHead()])

@@ -319,11 +319,12 @@ def test_the_declared_structures_are_libjpegs(tmp_path):
         (path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None
     )
     folder = Path(__file__).parents[2] / "cpp_ext"
-    if compiler is None or not folder.is_dir():
+    source = folder / "tests" / "jpeg_abi.cpp"
+    if compiler is None or not source.is_file():
         pytest.skip("no C++ compiler, or no sources")
     command = [compiler, "-std=c++17", "-fsyntax-only", "-I", str(folder / "src")]
     check = subprocess.run(
-        [*command, "-DEDGETL_WITHOUT_JPEGLIB_IS_AN_ERROR", str(folder / "tests" / "jpeg_abi.cpp")],
+        [*command, "-DEDGETL_WITHOUT_JPEGLIB_IS_AN_ERROR", str(source)],
         capture_output=True,
         text=True,
         cwd=tmp_path,
