@@ -14,20 +14,17 @@ import importlib
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.errors import MissingDependencyError
 from edgetl.native import MAX_SIDE
+from edgetl.native.views import Tensor, View, check_packed, view_of
 
 if TYPE_CHECKING:
     from edgetl.preprocess import Preprocess
-
-Tensor: TypeAlias = Any
-"""A torch tensor, an array with ``__cuda_array_interface__``, or a numpy array."""
 
 ALIGNMENT = 16
 """Photos that begin at multiples of this many bytes are read fastest; buffers have to."""
@@ -39,7 +36,6 @@ MAX_CHANNELS = 8192
 
 _COLUMNS = 10
 _FLOATS = ("float32", "float16", "bfloat16")
-_ITEM = {"float32": 4, "float16": 2, "bfloat16": 2, "uint8": 1, "int64": 8}
 
 
 @functools.cache
@@ -65,26 +61,6 @@ def available() -> bool:
 def announce_fallback() -> None:
     """Say, once, that the CPU's kernels do the work of the GPU's, and why."""
     logging.getLogger(__name__).warning("%s; photos are prepared on the CPU", why_not())
-
-
-@dataclass(frozen=True)
-class _View:
-    """What a kernel needs to know of an array."""
-
-    address: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]  # in elements
-    dtype: str
-    device: int | None  # None: the host
-
-    def is_packed(self, order: Sequence[int]) -> bool:
-        """Whether the elements follow each other without gaps, `order`'s last axis fastest."""
-        step = 1
-        for axis in reversed(order):
-            if self.shape[axis] != 1 and self.strides[axis] != step:
-                return False
-            step *= self.shape[axis]
-        return True
 
 
 def preprocess(
@@ -115,10 +91,10 @@ def preprocess(
         MissingDependencyError: The arrays are on a GPU, and the module or the driver is missing.
     """
     given = {
-        "pixels": _view("pixels", pixels, ("uint8",)),
-        "device_table": _view("device_table", device_table, ("int64",)),
-        "workspace": _view("workspace", workspace, ("uint8",)),
-        "out": _view("out", out, (*_FLOATS, "uint8")),
+        "pixels": view_of("pixels", pixels, ("uint8",)),
+        "device_table": view_of("device_table", device_table, ("int64",)),
+        "workspace": view_of("workspace", workspace, ("uint8",)),
+        "out": view_of("out", out, (*_FLOATS, "uint8")),
     }
     kernels, device = _kernels(given)
     n, size = len(table), definition.size
@@ -138,7 +114,7 @@ def preprocess(
     if given["device_table"].shape != table.shape:
         raise ValueError(f"device_table is {given['device_table'].shape}, table {table.shape}")
     for name in ("pixels", "workspace", "device_table"):
-        _packed(name, given[name])
+        check_packed(name, given[name])
     kernels.preprocess(
         given["pixels"].address,
         math.prod(given["pixels"].shape),
@@ -184,9 +160,9 @@ def preprocess_at(
         out: Likewise.
         stream: Likewise.
     """
-    device = _view("out", out, (*_FLOATS, "uint8")).device
+    device = view_of("out", out, (*_FLOATS, "uint8")).device
     preprocess(
-        _View(base, (size_bytes,), (1,), "uint8", device),
+        View(base, (size_bytes,), (1,), "uint8", device),
         table,
         device_table,
         definition=definition,
@@ -265,7 +241,7 @@ def pool(maps: Tensor, out: Tensor, *, unit: bool = False, stream: int = 0) -> N
         TypeError, ValueError: An array does not fit.
         MissingDependencyError: The arrays are on a GPU, and the module or the driver is missing.
     """
-    given = {"maps": _view("maps", maps, _FLOATS), "out": _view("out", out, _FLOATS)}
+    given = {"maps": view_of("maps", maps, _FLOATS), "out": view_of("out", out, _FLOATS)}
     kernels, device = _kernels(given)
     what, result = given["maps"], given["out"]
     if len(what.shape) not in (2, 4) or 0 in what.shape:
@@ -274,7 +250,7 @@ def pool(maps: Tensor, out: Tensor, *, unit: bool = False, stream: int = 0) -> N
     last = len(order) == 4 and what.is_packed((0, 2, 3, 1))
     if not last and not what.is_packed(order):
         raise ValueError(f"maps must have no gaps, got strides {what.strides}")
-    _packed("out", result)
+    check_packed("out", result)
     if result.shape != what.shape[:2]:
         raise ValueError(f"out must be {what.shape[:2]}, got {result.shape}")
     kernels.pool(
@@ -327,15 +303,15 @@ def nearest(
         MissingDependencyError: The arrays are on a GPU, and the module or the driver is missing.
     """
     given = {
-        "queries": _view("queries", queries, _FLOATS),
-        "memory": _view("memory", memory, _FLOATS),
-        "indices": _view("indices", indices, ("int64",)),
-        "similarities": _view("similarities", similarities, ("float32",)),
-        "workspace": _view("workspace", workspace, ("uint8",)),
+        "queries": view_of("queries", queries, _FLOATS),
+        "memory": view_of("memory", memory, _FLOATS),
+        "indices": view_of("indices", indices, ("int64",)),
+        "similarities": view_of("similarities", similarities, ("float32",)),
+        "workspace": view_of("workspace", workspace, ("uint8",)),
     }
     kernels, device = _kernels(given)
     for name, view in given.items():
-        _packed(name, view)
+        check_packed(name, view)
     left, right, found = given["queries"], given["memory"], given["indices"]
     if len(left.shape) != 2 or len(right.shape) != 2 or left.shape[1] != right.shape[1]:
         raise ValueError(f"queries {left.shape} and memory {right.shape} don't fit each other")
@@ -380,7 +356,7 @@ def _twin() -> Any:
     return importlib.import_module("edgetl.native._core").cuda_twin
 
 
-def _kernels(views: dict[str, _View]) -> tuple[Any, int]:
+def _kernels(views: dict[str, View]) -> tuple[Any, int]:
     """The module for the device that all arrays are on, and its number."""
     devices = {view.device for view in views.values()}
     if len(devices) != 1:
@@ -390,55 +366,8 @@ def _kernels(views: dict[str, _View]) -> tuple[Any, int]:
     return (_twin(), 0) if device is None else (_module(), device)
 
 
-def _place(view: _View) -> str:
+def _place(view: View) -> str:
     return "cpu" if view.device is None else f"cuda:{view.device}"
-
-
-def _view(name: str, array: Tensor, dtypes: Sequence[str]) -> _View:
-    view = _read(name, array)
-    if view.dtype not in dtypes:
-        raise TypeError(f"{name} must be {' or '.join(dtypes)}, got {view.dtype}")
-    return view
-
-
-def _read(name: str, array: Tensor) -> _View:
-    if isinstance(array, _View):
-        return array
-    if hasattr(array, "data_ptr"):
-        kind = array.device.type
-        if kind not in ("cpu", "cuda"):
-            raise TypeError(f"{name} is on {array.device}; it must be on a GPU of CUDA")
-        return _View(
-            array.data_ptr(),
-            tuple(array.shape),
-            tuple(array.stride()),
-            str(array.dtype).removeprefix("torch."),
-            None if kind == "cpu" else int(array.device.index or 0),
-        )
-    if isinstance(array, np.ndarray):
-        strides = tuple(step // array.itemsize for step in array.strides)
-        return _View(array.ctypes.data, array.shape, strides, str(array.dtype), None)
-    if hasattr(array, "__cuda_array_interface__"):
-        return _read_interface(array)
-    raise TypeError(f"{name} must be a tensor or an array, got {type(array).__name__}")
-
-
-def _read_interface(array: Any) -> _View:
-    """CUDA Array Interface, version 3."""
-    values = array.__cuda_array_interface__
-    dtype = np.dtype(values["typestr"])
-    shape = tuple(values["shape"])
-    steps = values.get("strides")
-    if steps is None:
-        steps = [dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    device = int(getattr(getattr(array, "device", None), "id", 0))
-    strides = tuple(step // dtype.itemsize for step in steps)
-    return _View(int(values["data"][0]), shape, strides, str(dtype), device)
-
-
-def _packed(name: str, view: _View) -> None:
-    if not view.is_packed(range(len(view.shape))):
-        raise ValueError(f"{name} must be contiguous, got strides {view.strides}")
 
 
 def _check_table(table: NDArray[np.int64]) -> None:
