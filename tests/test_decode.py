@@ -494,4 +494,4 @@ def test_plain_jpeg_needs_no_pillow():
         "assert 'PIL.Image' not in sys.modules"
     )
     data = encode(photo(), exif=oriented(6))
-    subprocess.run([sys.executable, "-c", code], input=data, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=sys.prefix, input=data, check=True)

@@ -154,7 +154,11 @@ assert engine(np.zeros((1, 3, 8, 8), np.float32)).shape == (1, 6)
 assert "openvino" not in sys.modules
 """
     result = subprocess.run(
-        [sys.executable, "-c", script, str(graph)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, str(graph)],
+        cwd=sys.prefix,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout == result.stderr == ""

@@ -97,6 +97,7 @@ def test_kill_while_fragments_are_merged_and_deleted(cache):
         writers = [
             subprocess.Popen(
                 [sys.executable, "-c", WRITER, str(cache), str(first)],
+                cwd=sys.prefix,
                 stdout=subprocess.PIPE,
                 text=True,
             )

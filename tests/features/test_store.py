@@ -282,7 +282,9 @@ def test_two_processes_append_at_once(cache):
     """From the very first commit, which both try to be."""
     here = str(Path(__file__).parent)
     workers = [
-        subprocess.Popen([sys.executable, "-c", APPEND, here, str(cache), str(start)])
+        subprocess.Popen(
+            [sys.executable, "-c", APPEND, here, str(cache), str(start)], cwd=sys.prefix
+        )
         for start in (0, 36)
     ]
     assert [worker.wait(60) for worker in workers] == [0, 0]

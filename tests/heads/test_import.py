@@ -32,6 +32,11 @@ print("fine")
 
 def test_fits_with_numpy_alone():
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", PROGRAM],
+        cwd=sys.prefix,  # not the checkout, whose uncompiled package would come first
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.stdout.strip() == "fine", done.stderr

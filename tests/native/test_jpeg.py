@@ -310,7 +310,7 @@ def test_finding_it_imports_no_pillow():
         "import sys; from edgetl.native import jpeg; assert jpeg.library();"
         "assert not [name for name in sys.modules if name.startswith('PIL')]"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=sys.prefix, check=True)
 
 
 def test_the_declared_structures_are_libjpegs(tmp_path):

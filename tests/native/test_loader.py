@@ -257,7 +257,11 @@ assert list(prepare([data], preprocess=way, out=np.empty((1, 3, 8, 8), np.float3
 """
     environment = {k: v for k, v in os.environ.items() if k != "EDGETL_REQUIRE_NATIVE"}
     result = subprocess.run(
-        [sys.executable, "-c", code], input=FILES[0], env=environment, capture_output=True
+        [sys.executable, "-c", code],
+        cwd=sys.prefix,
+        input=FILES[0],
+        env=environment,
+        capture_output=True,
     )
     assert result.returncode == 0, result.stderr.decode()
     found = np.load(io.BytesIO(result.stdout))
