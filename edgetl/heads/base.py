@@ -8,19 +8,18 @@ scikit-learn calls import it when called.
 from __future__ import annotations
 
 import inspect
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgetl.errors import CorruptError
 from edgetl.heads.calibrate import softmax
+from edgetl.heads.incremental import Incremental
 from edgetl.heads.training import TrainingSet
 from edgetl.heads.validate import (
-    NotFittedError,
-    borrowed,
     check_features,
     check_labels,
     check_weights,
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Head(ABC):
+class Head(Incremental):
     """A light classifier on features, fitted in milliseconds.
 
     The constructor only stores its arguments; what `fit` learns ends in an underscore.
@@ -40,13 +39,6 @@ class Head(ABC):
         n_features_in_: Number of features, dim.
         temperature_: Divides scores before the softmax; 1.0 unless calibrated.
     """
-
-    kind: ClassVar[str]
-    """Short name, as in a bundle's manifest."""
-
-    classes_: NDArray[Any]
-    n_features_in_: int
-    temperature_: float
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit to labelled features.
@@ -67,12 +59,15 @@ class Head(ABC):
             features, y, weights = features[counted], np.asarray(y)[counted], weights[counted]
         classes, codes = check_labels(y, len(features))
         data = TrainingSet(features, codes, weights, len(classes))
-        return self.fit_set(data, classes)
+        with self._whole():
+            self._fit_whole(data, classes, calibrate=True)
+        return self
 
     def fit_set(self, data: TrainingSet, classes: NDArray[Any], *, calibrate: bool = True) -> Self:
         """Fit to a checked training set, in whichever array library it is.
 
-        If it fails, the head stays what it was: unfitted, or as fitted before.
+        If it fails, the head stays what it was: unfitted, or as fitted before. Unlike `fit` it
+        keeps no statistics for `partial_fit`; see `prepare_learning`.
 
         Args:
             data: The samples.
@@ -82,21 +77,21 @@ class Head(ABC):
         Raises:
             ValueError: There is only one class, or an argument of the constructor is unusable.
         """
+        with self._whole():
+            self._fit_whole(data, classes, calibrate=calibrate)
+            vars(self).pop("learner_", None)
+        return self
+
+    def _fit_whole(self, data: TrainingSet, classes: NDArray[Any], *, calibrate: bool) -> None:
         if len(classes) < 2:
             raise ValueError(
                 f"need at least 2 classes to fit a head, got 1 class: {classes.tolist()}"
             )
-        before = dict(vars(self))
-        try:
-            self.classes_ = classes
-            self.n_features_in_ = data.dim
-            self.temperature_ = 1.0
-            self._fit(data, calibrate=calibrate)
-        except BaseException:  # an interrupt too must not leave half a fit
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-        return self
+        vars(self).pop("learner_", None)  # of what was learned before
+        self.classes_ = classes
+        self.n_features_in_ = data.dim
+        self.temperature_ = 1.0
+        self._fit(data, calibrate=calibrate)
 
     @abstractmethod
     def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:
@@ -121,10 +116,7 @@ class Head(ABC):
             NotFittedError: `fit` has not been called (a ValueError and AttributeError).
             ValueError: `X` is not (n, dim), or not finite.
         """
-        if not hasattr(self, "classes_"):
-            raise borrowed("NotFittedError", NotFittedError)(
-                f"this {type(self).__name__} is not fitted yet; call fit first"
-            )
+        self._check_fitted()
         features = check_features(X, dim=self.n_features_in_, name=type(self).__name__)
         return self._scores(features)
 
@@ -159,7 +151,12 @@ class Head(ABC):
         """The learned state as numeric arrays, for a bundle's safetensors file.
 
         `classes_` is among them only if the labels are numbers; a bundle keeps names itself.
+
+        Raises:
+            ValueError: The head has learned one class only.
         """
+        if len(self.classes_) < 2:
+            raise ValueError("a head of 1 class can't be stored; it must learn a second one first")
         arrays = {"temperature": np.array(self.temperature_, dtype=np.float64), **self._state()}
         if np.issubdtype(self.classes_.dtype, np.integer):
             arrays["classes"] = self.classes_.astype(np.int64)

@@ -12,6 +12,7 @@ from edgetl.errors import CorruptError
 from edgetl.heads.base import Head, stored
 from edgetl.heads.crossval import held_out
 from edgetl.heads.folds import stratified_folds
+from edgetl.heads.learning import Lesson
 from edgetl.heads.training import TrainingSet
 from edgetl.native.heads import nearest, unit_rows
 
@@ -25,6 +26,9 @@ class KnnHead(Head):
     Scores are logarithms of the shares of the votes, smoothed by one vote spread over all classes.
     Of equally similar samples the earlier ones vote. The temperature is fitted on scores of
     held-out samples. A stored head is as large as its training features: (n, dim) float32.
+
+    `partial_fit` appends, so memory grows with every sample and a call copies all of them;
+    `forget_class` leaves no trace.
 
     Args:
         n_neighbors: k; all samples vote if there are fewer.
@@ -51,6 +55,23 @@ class KnnHead(Head):
         folds = stratified_folds(data.codes)
         if calibrate and folds.max() >= 0:
             self.temperature_ = held_out(self, data, folds).temperature
+
+    def _begin(self) -> None:
+        if self.n_neighbors < 1:
+            raise ValueError(f"n_neighbors must be at least 1, got {self.n_neighbors}")
+        self.neighbors_ = np.empty((0, self.n_features_in_), dtype=np.float32)
+        self.codes_, self.weights_ = np.empty(0, dtype=np.int64), np.empty(0)
+
+    def _learn(self, lesson: Lesson) -> None:
+        rows = unit_rows(lesson.features).astype(np.float32)
+        self.neighbors_ = np.concatenate([self.neighbors_, rows])
+        self.codes_ = np.concatenate([lesson.places[self.codes_], lesson.codes])
+        self.weights_ = np.concatenate([self.weights_, lesson.weights])
+
+    def _keep(self, kept: NDArray[np.int64]) -> None:
+        rows = np.isin(self.codes_, kept)
+        self.neighbors_, self.weights_ = self.neighbors_[rows], self.weights_[rows]
+        self.codes_ = np.searchsorted(kept, self.codes_[rows]).astype(np.int64)
 
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
         count = len(self.classes_)

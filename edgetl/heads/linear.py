@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edgetl.errors import CorruptError
 from edgetl.heads.base import Head, narrow, positive, stored
 from edgetl.native.heads import FEW, linear_probabilities
 
@@ -46,6 +47,19 @@ class LinearHead(Head):
             if values is not None:
                 return values
         return super().predict_proba(X)
+
+    def _check_same(self, coef: NDArray[np.float64], intercept: NDArray[np.float64]) -> None:
+        """Refuse statistics that imply other coefficients than this head has, stored or not.
+
+        Raises:
+            CorruptError: They differ by more than storing in float32 explains.
+        """
+        pairs = ((coef, self.coef_), (intercept, self.intercept_))
+        if not all(np.abs(a - b).max() <= 1e-5 * np.abs(b).max() for a, b in pairs):
+            raise CorruptError(
+                f"{self.kind} head: the statistics imply other coefficients than the head has; "
+                "they are another head's, or from before or after it"
+            )
 
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
         return np.asarray(features @ self.coef_.T + self.intercept_, dtype=np.float64)

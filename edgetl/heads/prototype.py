@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgetl.heads.base import Head, narrow, positive, stored
 from edgetl.heads.crossval import held_out
 from edgetl.heads.folds import stratified_folds
+from edgetl.heads.learning import Lesson
 from edgetl.heads.training import TrainingSet
 from edgetl.native.heads import cosine, unit_rows
 
@@ -26,6 +27,9 @@ class PrototypeHead(Head):
 
     The temperature is fitted on scores of held-out samples; with one sample per class nothing can
     be held out and it stays 1, which `scale` makes a sensible value.
+
+    `partial_fit` goes on from the means and weights alone, so it is exact, and from a bundle exact
+    but for its rounding of the means to float32. `forget_class` leaves no trace.
 
     Args:
         scale: Multiplies the cosines, so that a temperature of 1 gives usable probabilities.
@@ -53,6 +57,20 @@ class PrototypeHead(Head):
         folds = stratified_folds(data.codes)
         if calibrate and folds.max() >= 0:
             self.temperature_ = held_out(self, data, folds).temperature
+
+    def _begin(self) -> None:
+        if not 0 < self.scale < np.inf:
+            raise ValueError(f"scale must be positive, got {self.scale}")
+        self.prototypes_, self.counts_ = np.empty((0, self.n_features_in_)), np.empty(0)
+
+    def _learn(self, lesson: Lesson) -> None:
+        means, added = lesson.grown(self.prototypes_), lesson.totals
+        counts = lesson.grown(self.counts_) + added
+        means += (lesson.class_means() - means) * (added / counts)[:, None]
+        self.prototypes_, self.counts_ = means, counts
+
+    def _keep(self, kept: NDArray[np.int64]) -> None:
+        self.prototypes_, self.counts_ = self.prototypes_[kept], self.counts_[kept]
 
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
         middle = self.prototypes_.mean(axis=0) if self.center else None

@@ -9,17 +9,22 @@ answers it shares.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl.errors import CorruptError
 from edgetl.heads.axes import gram_of
+from edgetl.heads.base import stored
 from edgetl.heads.calibrate import HeldOut
+from edgetl.heads.learning import Lesson, Spectrum, weighted_by_label
 from edgetl.heads.linear import LinearHead
 from edgetl.heads.ops import Array
 from edgetl.heads.training import TrainingSet
 from edgetl.heads.validate import checked_strengths, class_weights
+from edgetl.native.ridge import NAMES, RidgeState
 
 ALPHAS: tuple[float, ...] = tuple(float(value) for value in np.logspace(-3, 6, 28))
 """Three strengths per decade, 1e-3 to 1e6: after the one decomposition a fine grid is cheap."""
@@ -32,6 +37,10 @@ class RidgeHead(LinearHead):
     The strength with the smallest weighted mean squared leave-one-out error is taken (the smaller
     one if equal), as RidgeClassifierCV does; the temperature is fitted on the leave-one-out scores.
 
+    `partial_fit` is recursive least squares, O(dim^2) per sample: the batch solution for the same
+    strength, in any order. A new class starts as if all samples before had been labelled not it.
+    `forget_class` removes the output; the samples of the class stay, as not being any other.
+
     Args:
         alphas: Strength of the penalty, or a sequence of them to choose from.
         class_weight: None, ``"balanced"``, or a dict of weights by label.
@@ -39,9 +48,13 @@ class RidgeHead(LinearHead):
     Attributes:
         alpha_: The strength in use.
         errors_: (alphas,) leave-one-out errors in ascending order of strength, None with one.
+        learner_: What `partial_fit` goes on from: at first as `fit` leaves it, up to 8 dim^2 bytes;
+            the first sample learned after a fit takes O(dim^3).
     """
 
     kind = "ridge"
+    needs_statistics = True
+    learner_: RidgeState | Spectrum
     _strength = ("alphas", "alpha_")
 
     def __init__(
@@ -68,10 +81,103 @@ class RidgeHead(LinearHead):
             self.errors_ = path.errors(alphas)
             self.alpha_ = alphas[int(self.errors_.argmin())]
         self.coef_, self.intercept_ = path.coefficients(self.alpha_)
+        if path.axes.dtype == "float64":  # float32 would not do for an inverse
+            mean, total = path.axes.mean[None], data.weights.sum(keepdims=True)
+            self.learner_ = Spectrum(path.axes.factors, path.axes.eigenvalues, mean, total)
         if calibrate:
             scores = path.left_out(self.alpha_)
             held = HeldOut.of(scores, np.arange(len(data)), data.codes, data.weights)
             self.temperature_ = held.temperature
+
+    def _begin(self) -> None:
+        alphas = checked_strengths(self.alphas, name="alphas")
+        self.alpha_ = alphas[len(alphas) // 2]
+        self.errors_ = None
+        one = RidgeState.empty(self.n_features_in_, 1, self.alpha_)
+        self.learner_ = _of_rows(one, slice(0))
+
+    def _learn(self, lesson: Lesson) -> None:
+        lesson = weighted_by_label(lesson, self.class_weight)
+        old = self._statistics()
+        state = RidgeState(
+            # One update changes nothing if it fails; before several there has to be a copy.
+            old.inverse if len(lesson.codes) == 1 else old.inverse.copy(),
+            lesson.grown(old.coef),
+            lesson.grown(old.intercept, -1.0),
+            old.mean.copy(),
+            lesson.grown(old.target_mean, -1.0),
+            old.total.copy(),
+        )
+        rows = np.ascontiguousarray(lesson.features, dtype=np.float32)
+        for x, targets, weight in zip(rows, _targets(lesson), lesson.weights, strict=True):
+            state.add(x, targets, float(weight))
+        self._adopt(state)
+
+    def _gather(self, lesson: Lesson) -> None:
+        lesson = weighted_by_label(lesson, self.class_weight)
+        targets, weights = _targets(lesson), lesson.weights
+        self._adopt(RidgeState.of(lesson.features, targets, self.alpha_, weights=weights))
+
+    def _keep(self, kept: NDArray[np.int64]) -> None:
+        self.coef_, self.intercept_ = self.coef_[kept], self.intercept_[kept]
+        if isinstance(getattr(self, "learner_", None), RidgeState):
+            self.learner_ = _of_rows(self._statistics(), kept)
+
+    def _learned(self) -> dict[str, NDArray[Any]]:
+        state = self._statistics()
+        return {name: getattr(state, name).copy() for name in NAMES}
+
+    def _relearn(self, state: Mapping[str, NDArray[Any]]) -> None:
+        count, dim = len(self.classes_), self.n_features_in_
+        shapes = ((dim * (dim + 1) // 2,), (count, dim), (count,), (dim,), (count,), (1,))
+        arrays = [
+            stored(state, name, shape).astype(np.float64)
+            for name, shape in zip(NAMES, shapes, strict=True)
+        ]
+        found = RidgeState(*arrays)
+        self._check_same(found.coef, found.intercept)
+        if (
+            not found.total[0] > 0
+            or not found.inverse[np.cumsum(np.arange(1, dim + 1)) - 1].min() > 0
+        ):
+            raise CorruptError("ridge head: total and diagonal of the inverse must be positive")
+        self._adopt(found)
+
+    def _statistics(self) -> RidgeState:
+        found = getattr(self, "learner_", None)
+        if found is None:
+            raise self._without_statistics()
+        if isinstance(found, RidgeState):
+            return found
+        mean, dim = found.means[0], self.n_features_in_
+        full = np.linalg.inv(found.scatter() + self.alpha_ * np.eye(dim))
+        inverse = ((full + full.T) / 2)[np.tril_indices(dim)]
+        centres = self.intercept_ + self.coef_ @ mean
+        coef, intercept = np.ascontiguousarray(self.coef_), self.intercept_.copy()
+        self.learner_ = RidgeState(inverse, coef, intercept, mean, centres, found.totals)
+        return self.learner_
+
+    def _adopt(self, state: RidgeState) -> None:
+        """Become what the state says; the head's arrays never change under a reader."""
+        self.learner_ = state
+        self.coef_, self.intercept_ = state.coef.copy(), state.intercept.copy()
+
+
+def _of_rows(state: RidgeState, rows: Any) -> RidgeState:
+    """The state for some of the classes; the rest is shared."""
+    return replace(
+        state,
+        coef=state.coef[rows],
+        intercept=state.intercept[rows],
+        target_mean=state.target_mean[rows],
+    )
+
+
+def _targets(lesson: Lesson) -> NDArray[np.float64]:
+    """+1 for the class and -1 for the others, (n, classes)."""
+    targets = np.full((len(lesson.codes), len(lesson.classes)), -1.0)
+    targets[np.arange(len(lesson.codes)), lesson.codes] = 1
+    return targets
 
 
 class Targets:

@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from edgetl.heads.calibrate import HeldOut, choose
 from edgetl.heads.folds import stratified_folds
 from edgetl.heads.lbfgs import Minimum, Points, minimise
+from edgetl.heads.learning import Lesson, weighted_by_label
 from edgetl.heads.linear import LinearHead
 from edgetl.heads.ops import Float
 from edgetl.heads.softmax_loss import SoftmaxLoss
 from edgetl.heads.training import TrainingSet
 from edgetl.heads.validate import checked_strengths, class_weights
+from edgetl.native.heads import SgdStep, softmax_step
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,6 +41,13 @@ class SoftmaxHead(LinearHead):
     and the lowest log loss wins (`edgetl.heads.calibrate.choose`). The temperature is fitted on the
     same held-out scores; with a single strength there are none, and it stays 1. So it does, with
     the middle strength, where every class has one sample and nothing can be held out.
+
+    `partial_fit` takes one step of gradient descent on the log loss of each sample in turn, as far
+    as is stable whatever the size of the features: w / (1 + w) of 2 / (1 + |x|^2) for a weight of
+    w, without the penalty. That approaches what `fit` finds but does not equal it, depends on the
+    order, and forgets what is not shown again: mix in samples kept from before. A new class starts
+    as the mean of the others; while there is one class nothing can be learned. `forget_class`
+    removes the output and leaves the others as they were learned beside it.
 
     Args:
         C: Inverse strength of the penalty, or a sequence of them to choose from.
@@ -110,6 +119,31 @@ class SoftmaxHead(LinearHead):
                 self.n_iter_,
                 self.tol,
             )
+
+    def _begin(self) -> None:
+        strengths = checked_strengths(self.C, name="C")
+        self.C_ = strengths[len(strengths) // 2]
+        self.accuracies_, self.held_out_ = None, None
+        self.coef_, self.intercept_ = np.empty((0, self.n_features_in_)), np.empty(0)
+
+    def _learn(self, lesson: Lesson) -> None:
+        lesson = weighted_by_label(lesson, self.class_weight)
+        known = len(self.coef_) > 0
+        parameters = (
+            lesson.grown(self.coef_, self.coef_.mean(axis=0) if known else 0.0),
+            lesson.grown(self.intercept_, float(self.intercept_.mean()) if known else 0.0),
+        )
+        rows = np.ascontiguousarray(lesson.features, dtype=np.float32)
+        for place, weight in enumerate(lesson.weights):
+            row = rows[place : place + 1]
+            # Half of 1 + |x|^2 bounds the curvature of the loss of one sample.
+            size = 1 + float(np.square(row, dtype=np.float64).sum())
+            step = SgdStep(rate=float(1 / (1 + 1 / weight)) * 2 / size)
+            softmax_step(row, lesson.codes[place : place + 1], parameters, step)
+        self.coef_, self.intercept_ = parameters
+
+    def _keep(self, kept: NDArray[np.int64]) -> None:
+        self.coef_, self.intercept_ = self.coef_[kept], self.intercept_[kept]
 
     def _sweep(self, loss: SoftmaxLoss, strengths: tuple[float, ...]) -> Points:
         """Choose the strength and the temperature; return where the final fit may start."""

@@ -1,0 +1,202 @@
+"""Learning sample by sample by scikit-learn's rules, and what a head needs to go on from.
+
+Heads fill in the hooks. It knows nothing about files: who stores a head that learns stores
+`learning_state` beside its arrays.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgetl.errors import CorruptError
+from edgetl.heads.learning import Lesson, lesson_of
+from edgetl.heads.validate import NotFittedError, borrowed
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Incremental(ABC):
+    """The part of every head that learns in parts."""
+
+    kind: ClassVar[str]
+    """Short name, as in a bundle's manifest."""
+    needs_statistics: ClassVar[bool] = False
+    """Whether `partial_fit` needs more than `arrays` holds: `learning_state`."""
+
+    classes_: NDArray[Any]
+    n_features_in_: int
+    temperature_: float
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Put the attributes back if the block fails: an interrupt must not leave half a fit."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Learn more samples, of known classes or new ones, without those learned before.
+
+        Nothing is chosen on the way: the strength is that of the last `fit`, or where there was
+        none the argument, the middle one of several. The temperature stays as `fit` calibrated it
+        (1 without): scores change little with a few samples, and samples just learned can't
+        calibrate. After many, fit again. `classes_` stays sorted, so a new class may move others'
+        columns. A head that knows one class only can learn on but not be stored. Statistics change
+        in place: copy a head by `copy.deepcopy`. Don't use it from other threads meanwhile.
+
+        Args:
+            X: (n, dim) finite features in the range of float32.
+            y: (n,) labels.
+            classes: The labels that may occur; any if None. For scikit-learn's sake, and a guard
+                against misspelling: a class is known once it has a sample, not before.
+            sample_weight: (n,) not negative: how many times a sample counts, so more than 1 for a
+                correction. A sample of weight zero is as if absent.
+
+        Raises:
+            ValueError: Shapes or labels don't fit, or this head has no statistics to go on from.
+                The head is as before.
+        """
+        fresh = not hasattr(self, "classes_")
+        lesson = lesson_of(
+            X,
+            y,
+            sample_weight,
+            known=None if fresh else self.classes_,
+            allowed=classes,
+            dim=None if fresh else self.n_features_in_,
+            name=type(self).__name__,
+        )
+        with self._whole():
+            if fresh:
+                self.n_features_in_ = lesson.features.shape[1]
+                self.temperature_ = 1.0
+                self._begin()
+            self._learn(lesson)
+            self.classes_ = lesson.classes
+        return self
+
+    def prepare_learning(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Gather from all training samples what `partial_fit` goes on from.
+
+        The head becomes what `fit` makes of these samples with the strength and temperature in
+        use. It is for fitted heads whose `needs_statistics` is true; others have nothing to gather.
+
+        Args:
+            X: (n, dim) the features that the head was fitted to.
+            y: (n,) their labels, of all classes of the head.
+            sample_weight: (n,) not negative.
+
+        Raises:
+            NotFittedError: The head is not fitted.
+            ValueError: Shapes don't fit, or the classes are not those of the head.
+        """
+        self._check_fitted()
+        lesson = lesson_of(
+            X, y, sample_weight, known=None, dim=self.n_features_in_, name=type(self).__name__
+        )
+        if not np.array_equal(lesson.classes, self.classes_):
+            raise ValueError(
+                f"the samples are of {len(lesson.classes)} classes, {lesson.classes.tolist()[:5]}, "
+                f"the head's {len(self.classes_)} are {self.classes_.tolist()[:5]}"
+            )
+        with self._whole():
+            self._gather(lesson)
+        return self
+
+    def forget_class(self, label: Any) -> Self:
+        """Remove a class; what the statistics can't take apart stays, see the kind of head.
+
+        Raises:
+            NotFittedError: The head is not fitted.
+            ValueError: There is no such class, or it is the only one; nothing was changed.
+        """
+        self._check_fitted()
+        found = np.flatnonzero(self.classes_ == label)
+        if len(found) != 1:
+            raise ValueError(f"no class {label!r}; the head has {self.classes_.tolist()[:10]}")
+        if len(self.classes_) == 1:
+            raise ValueError(f"{label!r} is the only class; a head without any can't answer")
+        with self._whole():
+            kept = np.delete(np.arange(len(self.classes_)), found[0])
+            self._keep(kept)
+            self.classes_ = self.classes_[kept]
+        return self
+
+    def learning_state(self) -> dict[str, NDArray[Any]]:
+        """What `partial_fit` needs beyond `arrays`; empty where that is all.
+
+        Raises:
+            NotFittedError: The head is not fitted.
+            ValueError: This head needs statistics and has none.
+        """
+        self._check_fitted()
+        return self._learned()
+
+    def restore_learning(self, state: Mapping[str, NDArray[Any]]) -> Self:
+        """Take back what `learning_state` gave, into the head that gave it, stored or not.
+
+        Raises:
+            NotFittedError: The head is not fitted.
+            CorruptError: An array is missing or damaged, or is another head's. The head is as
+                before.
+        """
+        self._check_fitted()
+        with self._whole():
+            self._relearn(state)
+        return self
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Set the learned state of a head that knows no class."""
+
+    @abstractmethod
+    def _learn(self, lesson: Lesson) -> None:
+        """Learn; change no array in place unless nothing can fail any more."""
+
+    @abstractmethod
+    def _keep(self, kept: NDArray[np.int64]) -> None:
+        """Keep these classes, at least one."""
+
+    def _gather(self, lesson: Lesson) -> None:  # noqa: B027  most heads have none
+        """Set the statistics; see `prepare_learning`."""
+
+    def _learned(self) -> dict[str, NDArray[Any]]:
+        """The statistics; see `learning_state`."""
+        return {}
+
+    def _relearn(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take statistics back; see `restore_learning`."""
+        if state:
+            raise CorruptError(f"a {self.kind} head has no statistics, found {sorted(state)}")
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "classes_"):
+            raise borrowed("NotFittedError", NotFittedError)(
+                f"this {type(self).__name__} is not fitted yet; call fit first"
+            )
+
+    def _without_statistics(self) -> ValueError:
+        return ValueError(
+            f"this {type(self).__name__} has no statistics to learn on from: bundles keep none, "
+            "nor does a fit to more than 8 million numbers (n x dim). Call prepare_learning with the "
+            "training features, or restore_learning with what learning_state gave"
+        )
