@@ -197,6 +197,6 @@ class Incremental(ABC):
     def _without_statistics(self) -> ValueError:
         return ValueError(
             f"this {type(self).__name__} has no statistics to learn on from: bundles keep none, "
-            "nor does a fit to more than 8 million numbers (n x dim). Call prepare_learning with the "
-            "training features, or restore_learning with what learning_state gave"
+            "nor does a fit to more than 8 million numbers (n x dim). Call prepare_learning with "
+            "the training features, or restore_learning with what learning_state gave"
         )

@@ -38,9 +38,10 @@ class LdaHead(LinearHead):
     the shrinkage aims at stay those of all samples. A class with one sample is never left out.
 
     `partial_fit` keeps class means and the scatter within classes, O(dim^2) per sample, and solves
-    once per call, O(dim^3): the batch solution for the same shrinkage, in any order; ledoit-wolf's
-    is not estimated anew. `forget_class` removes the mean and the share of the class; how its
-    samples scattered stays in the covariance.
+    once per call, O(dim^3): give it several samples at once where there are. It equals the batch
+    solution for the same shrinkage, in any order; ledoit-wolf's is not estimated anew.
+    `forget_class` removes the mean and the share of the class; how its samples scattered stays in
+    the covariance.
 
     Args:
         shrinkage: Between 0 (excluded: the covariance of few samples has no inverse) and 1, or a
