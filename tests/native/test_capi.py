@@ -163,6 +163,16 @@ def test_frames_equal_python_to_the_bit(library, name, rotation):
             np.testing.assert_array_equal(out, definition.apply(upright))
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_colours_follow_the_formula_to_the_last_unit(library, full):
+    """Frames that nothing is resized of, with pixels enough to show each number off by one."""
+    planes, rgb = camera(np.random.default_rng(7), "nv12", 1024, 1024, full=full)
+    definition = Preprocess(size=1024, resize=1024, dtype="uint8", layout="nhwc")
+    out = np.empty_like(rgb)
+    assert call(library, planes, definition, out, name="nv12", full=full) == OK
+    np.testing.assert_array_equal(out, rgb)
+
+
 def test_a_buffer_too_small_is_refused_in_words(library):
     planes, _ = camera(np.random.default_rng(0), "rgb", 9, 9, full=True)
     definition = Preprocess(size=4, resize=4)
