@@ -8,7 +8,7 @@ scikit-learn calls import it when called.
 from __future__ import annotations
 
 import inspect
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Head(Incremental):
+class Head(Incremental, ABC):
     """A light classifier on features, fitted in milliseconds.
 
     The constructor only stores its arguments; what `fit` learns ends in an underscore.

@@ -6,7 +6,6 @@ Heads fill in the hooks. It knows nothing about files: who stores a head that le
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Incremental(ABC):
+class Incremental:
     """The part of every head that learns in parts."""
 
     kind: ClassVar[str]
@@ -70,6 +69,7 @@ class Incremental(ABC):
                 correction. A sample of weight zero is as if absent.
 
         Raises:
+            NotImplementedError: A head of one's own that only fits.
             ValueError: Shapes or labels don't fit, or this head has no statistics to go on from.
                 The head is as before.
         """
@@ -164,19 +164,22 @@ class Incremental(ABC):
             self._relearn(state)
         return self
 
-    @abstractmethod
     def _begin(self) -> None:
         """Set the learned state of a head that knows no class."""
+        raise self._only_whole()
 
-    @abstractmethod
     def _learn(self, lesson: Lesson) -> None:
         """Learn; change no array in place unless nothing can fail any more."""
+        raise self._only_whole()
 
-    @abstractmethod
     def _keep(self, kept: NDArray[np.int64]) -> None:
         """Keep these classes, at least one."""
+        raise self._only_whole()
 
-    def _gather(self, lesson: Lesson) -> None:  # noqa: B027  most heads have none
+    def _only_whole(self) -> NotImplementedError:
+        return NotImplementedError(f"{type(self).__name__} does not learn in parts; use fit")
+
+    def _gather(self, lesson: Lesson) -> None:  # most heads have none
         """Set the statistics; see `prepare_learning`."""
 
     def _learned(self) -> dict[str, NDArray[Any]]:

@@ -8,7 +8,16 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import RidgeClassifier
 
 from edgetl.errors import CorruptError
-from edgetl.heads import HEADS, KnnHead, LdaHead, PrototypeHead, RidgeHead, SoftmaxHead, load_head
+from edgetl.heads import (
+    HEADS,
+    Head,
+    KnnHead,
+    LdaHead,
+    PrototypeHead,
+    RidgeHead,
+    SoftmaxHead,
+    load_head,
+)
 
 EVERY = pytest.mark.parametrize("kind", sorted(HEADS))
 EXACT = {
@@ -283,3 +292,14 @@ def test_a_new_fit_forgets_what_was_learned(kind, digits):
     head = EXACT[kind]().partial_fit(X[:200], y[:200]).fit(X[200:400], y[200:400])
     head.partial_fit(X[400:], y[400:])
     close(head, EXACT[kind]().fit(X[200:], y[200:]), X_test)
+
+
+def test_a_head_that_only_fits_says_so():
+    class Mine(Head):
+        kind = "mine"
+        _fit = _scores = _state = _restore = lambda self, *arguments: None
+
+    head = Mine()
+    with pytest.raises(NotImplementedError, match="Mine does not learn in parts; use fit"):
+        head.partial_fit(np.eye(2), [0, 1])
+    assert not vars(head)
