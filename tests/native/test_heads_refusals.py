@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from edgetl.native import _core, heads
-from edgetl.native.heads import SgdStep
 
 
 @pytest.mark.parametrize(
@@ -27,58 +26,6 @@ def test_bad_arrays_are_refused(way, change, error, message):
     arrays = {**arrays, "intercept": np.zeros(4), **change}
     with pytest.raises(error, match=message):
         heads.linear_scores(**arrays)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"codes": np.array([0, 4])}, ValueError, "codes must be 0 to 3 .* got 0 to 4"),
-        ({"codes": np.array([-1, 0])}, ValueError, "got -1 to 0"),
-        ({"codes": np.array([0, 1], np.int32)}, TypeError, "codes must be int64"),
-        ({"weights": np.array([1.0, -1.0])}, ValueError, "weights must be finite, not negative"),
-        ({"weights": np.zeros(2)}, ValueError, "not all zero"),
-        ({"weights": np.array([1.0, np.inf])}, ValueError, "finite"),
-        ({"step": SgdStep(0.1, momentum=0.5)}, ValueError, "momentum of 0.5 needs a velocity"),
-        (
-            {"features": np.zeros((0, 3), np.float32), "codes": np.zeros(0, np.int64)},
-            ValueError,
-            "at least one, got no samples",
-        ),
-    ],
-)
-def test_bad_steps_are_refused(way, change, error, message):
-    arguments = {
-        "features": np.zeros((2, 3), np.float32),
-        "codes": np.array([0, 3]),
-        "parameters": (np.zeros((4, 3)), np.zeros(4)),
-        "step": SgdStep(0.1),
-        **change,
-    }
-    with pytest.raises(error, match=message):
-        heads.softmax_step(**arguments)
-
-
-def test_memory_that_is_changed_is_not_shared(way):
-    memory = np.zeros(40)
-    coef, intercept = memory[:12].reshape(4, 3), memory[8:12]
-    features, codes = np.zeros((2, 3), np.float32), np.array([0, 1])
-    with pytest.raises(ValueError, match="coef shares memory with intercept"):
-        heads.softmax_step(features, codes, (coef, intercept), SgdStep(0.1))
-    features = memory.view(np.float32)[20:26].reshape(2, 3)
-    with pytest.raises(ValueError, match="coef shares memory with features"):
-        heads.softmax_step(features, codes, (coef, memory[20:24]), SgdStep(0.1))
-    coef.flags.writeable = False
-    with pytest.raises(ValueError, match="coef must be writeable"):
-        heads.softmax_step(features, codes, (coef, memory[20:24]), SgdStep(0.1))
-
-
-@pytest.mark.parametrize(
-    ("rate", "l2", "momentum"),
-    [(0, 0, 0), (np.nan, 0, 0), (np.inf, 0, 0), (1, -1, 0), (1, 0, 1), (1, 0, -0.1)],
-)
-def test_impossible_steps(rate, l2, momentum):
-    with pytest.raises(ValueError, match="must"):
-        SgdStep(rate, l2=l2, momentum=momentum)
 
 
 @pytest.mark.parametrize("temperature", [0, -1, np.nan, np.inf])
