@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edgetl import decode
 from edgetl.errors import DataError
-from edgetl.features.pipeline import Seconds, Sink, load
+from edgetl.features.pipeline import Seconds, Sink, attend, load
 
 if TYPE_CHECKING:
     from edgetl.decode import Source
@@ -87,16 +87,7 @@ class PhotoPipeline:
             for number in range(self._workers)
         ]
         threads.append(threading.Thread(target=self._drive, name="edgetl-extract-engine"))
-        try:
-            for thread in threads:
-                thread.start()
-            while not self._ended.wait(_POLL_SECONDS):
-                meanwhile()
-        finally:
-            self._stopped.set()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+        attend(threads, self._ended, stop=self._stopped.set, meanwhile=meanwhile)
         if self._errors:
             raise self._errors[0]
 

@@ -130,15 +130,8 @@ class Pipeline:
             for number in range(self._workers)
         ]
         try:
-            for thread in threads:
-                thread.start()
-            while not self._ended.wait(_POLL_SECONDS):
-                meanwhile()
+            attend(threads, self._ended, stop=self._stop, meanwhile=meanwhile)
         finally:
-            self._stop()
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
             decoding, preprocessing = self._loader.spent()
             self.seconds.add(Seconds(decode=decoding, preprocess=preprocessing))
         if self._errors:
@@ -216,6 +209,36 @@ class Pipeline:
             raise ValueError(f"the engine gave features {features.shape}, expected {expected}")
         self._sink.features(batch.ids, features[: len(batch.ids)])
         self._loader.release(batch)
+
+
+def attend(
+    threads: Sequence[threading.Thread],
+    ended: threading.Event,
+    *,
+    stop: Callable[[], None],
+    meanwhile: Callable[[], None],
+) -> None:
+    """Start threads and wait until they say that they ended; whatever happens, none is left.
+
+    Args:
+        threads: Not started yet.
+        ended: Set by them when there is no more to do.
+        stop: Makes them end soon.
+        meanwhile: Called in the calling thread, ten times a second.
+
+    Raises:
+        BaseException: What `meanwhile` raised, or KeyboardInterrupt.
+    """
+    try:
+        for thread in threads:
+            thread.start()
+        while not ended.wait(_POLL_SECONDS):
+            meanwhile()
+    finally:
+        stop()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
 
 
 def load(source: Source, preprocess: Preprocess) -> tuple[Source, bytes, bytes | None]:
