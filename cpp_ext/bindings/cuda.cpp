@@ -16,6 +16,7 @@
 #include <string_view>
 
 #include "bindings.h"
+#include "definition.h"
 #include "edgetl/cuda_features.h"
 #include "edgetl/cuda_neighbours.h"
 #include "edgetl/cuda_preprocess.h"
@@ -57,22 +58,12 @@ T* pointer(Address address, std::size_t alignment, const char* what) {
     return reinterpret_cast<T*>(address);
 }
 
-edgetl::Definition define(std::int64_t size, std::int64_t resize, bool bicubic, bool nhwc,
-                          bool squash, const Three& mean, const Three& std) {
+edgetl::Definition checked(std::int64_t size, std::int64_t resize, bool bicubic, bool nhwc,
+                           bool squash, const Three& mean, const Three& std) {
     if (size < 1 || size > resize || resize > 16384)
         throw std::invalid_argument("need 1 <= size <= resize <= 16384, got size=" +
                                     std::to_string(size) + ", resize=" + std::to_string(resize));
-    edgetl::Definition definition{};
-    definition.size = size;
-    definition.resize = resize;
-    definition.filter = bicubic ? edgetl::Filter::kBicubic : edgetl::Filter::kBilinear;
-    definition.layout = nhwc ? edgetl::Layout::kNhwc : edgetl::Layout::kNchw;
-    definition.fit = squash ? edgetl::Fit::kSquash : edgetl::Fit::kShortest;
-    for (int c = 0; c < 3; ++c) {
-        definition.mean[c] = static_cast<float>(mean[c]);
-        definition.std[c] = static_cast<float>(std[c]);
-    }
-    return definition;
+    return define(size, resize, bicubic, nhwc, squash, mean, std);
 }
 
 // The rows of a table whose first five columns are given, and whether they lie within the buffer.
@@ -100,7 +91,7 @@ Photo* photos(const Table& table, std::int64_t bytes) {
 // Completes the table, and says how much workspace the batch takes.
 std::size_t plan(const Table& table, std::int64_t bytes, std::int64_t size, std::int64_t resize,
                  bool bicubic, bool squash, int device) {
-    const auto definition = define(size, resize, bicubic, false, squash, {0, 0, 0}, {1, 1, 1});
+    const auto definition = checked(size, resize, bicubic, false, squash, {0, 0, 0}, {1, 1, 1});
     Photo* rows = photos(table, bytes);
     const auto n = static_cast<std::int64_t>(table.shape(0));
     nb::gil_scoped_release release;
@@ -113,7 +104,7 @@ void preprocess(Address pixels, std::int64_t bytes, const Table& table, Address 
                 std::string_view number_name, std::int64_t size, std::int64_t resize, bool bicubic,
                 bool nhwc, bool squash, const Three& mean, const Three& std, int device,
                 Address stream) {
-    const auto definition = define(size, resize, bicubic, nhwc, squash, mean, std);
+    const auto definition = checked(size, resize, bicubic, nhwc, squash, mean, std);
     const Number number = parse_number(number_name);
     const auto n = static_cast<std::int64_t>(table.shape(0));
     const Photo* rows = photos(table, bytes);

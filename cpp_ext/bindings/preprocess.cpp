@@ -17,6 +17,7 @@
 
 #include "arrays.h"
 #include "bindings.h"
+#include "definition.h"
 
 namespace nb = nanobind;
 
@@ -71,20 +72,12 @@ edgetl::Image view(const Pixels& image, const std::optional<std::array<std::int6
             edgetl::Box{origin[0], origin[1], height, width}};
 }
 
-edgetl::Definition define(std::int64_t size, std::int64_t resize, bool bicubic, bool nhwc,
-                          bool squash, std::string_view dtype, const std::array<double, 3>& mean,
-                          const std::array<double, 3>& std) {
-    edgetl::Definition definition{};
-    definition.size = size;
-    definition.resize = resize;
-    definition.filter = bicubic ? edgetl::Filter::kBicubic : edgetl::Filter::kBilinear;
-    definition.layout = nhwc ? edgetl::Layout::kNhwc : edgetl::Layout::kNchw;
-    definition.fit = squash ? edgetl::Fit::kSquash : edgetl::Fit::kShortest;
+edgetl::Definition define_typed(std::int64_t size, std::int64_t resize, bool bicubic, bool nhwc,
+                                bool squash, std::string_view dtype,
+                                const std::array<double, 3>& mean,
+                                const std::array<double, 3>& std) {
+    auto definition = define(size, resize, bicubic, nhwc, squash, mean, std);
     definition.dtype = parse_dtype(dtype);
-    for (int c = 0; c < 3; ++c) {
-        definition.mean[c] = static_cast<float>(mean[c]);
-        definition.std[c] = static_cast<float>(std[c]);
-    }
     return definition;
 }
 
@@ -122,7 +115,7 @@ void register_preprocess(nb::module_& module) {
                bool nhwc, bool squash, std::string_view dtype, const std::array<double, 3>& mean,
                const std::array<double, 3>& std) {
                 new (self) edgetl::Definition(
-                    define(size, resize, bicubic, nhwc, squash, dtype, mean, std));
+                    define_typed(size, resize, bicubic, nhwc, squash, dtype, mean, std));
             },
             nb::arg("size"), nb::arg("resize"), nb::arg("bicubic"), nb::arg("nhwc"),
             nb::arg("squash"), nb::arg("dtype"), nb::arg("mean"), nb::arg("std"));
