@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,6 +20,23 @@ def assets() -> Path:
     if not (folder / "weights").is_dir():
         pytest.skip(f"no assets at {folder}; set EDGETL_ASSETS")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def copy_flowers(assets):
+    """Copies the first so many real photos of each part and class into a folder."""
+
+    def copy(root, labels, **counts):
+        for part, count in counts.items():
+            for label in labels:
+                folder = root / part / label
+                folder.mkdir(parents=True)
+                found = sorted((assets / "data/flower_photos" / part / label).iterdir())
+                for photo in found[:count]:
+                    shutil.copy(photo, folder)
+        return root
+
+    return copy
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import shutil
 import sys
 from pathlib import Path
 
@@ -74,16 +73,9 @@ def gpu(trt, ahead, monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def photos(assets, tmp_path_factory):
+def photos(copy_flowers, tmp_path_factory):
     """Real photos of three classes: 10 to train on and 12 to test on of each."""
-    root = tmp_path_factory.mktemp("photos")
-    for part, count in (("train", 10), ("test", 12)):
-        for label in FLOWERS:
-            folder = root / part / label
-            folder.mkdir(parents=True)
-            for photo in sorted((assets / "data/flower_photos" / part / label).iterdir())[:count]:
-                shutil.copy(photo, folder)
-    return root
+    return copy_flowers(tmp_path_factory.mktemp("photos"), FLOWERS, train=10, test=12)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """A SqueezeNet adapted to real photos and exported: made once for the tests of this folder."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -24,16 +23,9 @@ def shared_cache(cache, private_cache, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def photos(assets, tmp_path_factory):
+def photos(copy_flowers, tmp_path_factory):
     """Real photos of five classes: 30 to train on and 20 to test on of each."""
-    root = tmp_path_factory.mktemp("photos")
-    for part, count in (("train", 30), ("test", 20)):
-        for label in FLOWERS:
-            folder = root / part / label
-            folder.mkdir(parents=True)
-            for photo in sorted((assets / "data/flower_photos" / part / label).iterdir())[:count]:
-                shutil.copy(photo, folder)
-    return root
+    return copy_flowers(tmp_path_factory.mktemp("photos"), FLOWERS, train=30, test=20)
 
 
 @pytest.fixture(scope="session")
