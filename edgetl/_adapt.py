@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl._learning import LEARNING, MEMORY_MB, kept_learning
 from edgetl._parts import Part, extract_parts, usable
 from edgetl._paths import cache_dir
 from edgetl._records import Clock, head_record, precision_notes, run_record
@@ -57,6 +58,8 @@ class AdaptOptions:
             None.
         storage: Precision of cached features.
         cache: Whether features are cached at all.
+        memory_mb: Largest size of the features that the bundle keeps, so that it can learn on a
+            device, in megabytes; 0 for none.
         extract: Batch size, workers, progress, and whether an unreadable sample is an error.
     """
 
@@ -66,7 +69,12 @@ class AdaptOptions:
     decode: Literal["full", "scaled"] | None = None
     storage: Literal["float16", "float32"] = "float16"
     cache: bool = True
+    memory_mb: float = MEMORY_MB
     extract: ExtractOptions = field(default_factory=ExtractOptions)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.memory_mb < np.inf:
+            raise ValueError(f"memory_mb must be 0 or more, got {self.memory_mb:g}")
 
 
 def adapt(
@@ -149,6 +157,9 @@ def adapt(
         ),
         baselines={"knn": knn_predictions(fitted.features, fitted.targets, measured.features)},
     )
+    learning = kept_learning(
+        selection.head, fitted, measured, memory_mb=options.memory_mb, seed=options.seed
+    )
     manifest = Manifest(
         labels=train.labels,
         preprocess=preprocess,
@@ -157,6 +168,7 @@ def adapt(
         graph="backbone.onnx",
         graph_fingerprint=graph.fingerprint,
         head=shipped.kind,
+        learning=None if learning is None else LEARNING,
         provenance=_provenance(data, network, fitted, options),
         evidence=dataclasses.replace(
             evidence, run=dataclasses.replace(evidence.run, seconds=clock.seconds)
@@ -166,7 +178,7 @@ def adapt(
         probe_features=reference(probe_batch(preprocess.shape)),
         train_digests=np.sort(short_digests(fitted.digests)),
     )
-    bundle = Bundle(manifest, shipped, graph.path, checks=checks)
+    bundle = Bundle(manifest, shipped, graph.path, checks=checks, learning=learning)
     return bundle if output is None else bundle.save(output)
 
 
@@ -222,7 +234,7 @@ def evaluate_bundle(
         bundle.head.predict_proba(measured.features),
         measured.targets,
         manifest.labels,
-        train_counts=manifest.provenance.get("train_counts", [0] * len(manifest.labels)),
+        train_counts=_train_counts(bundle),
         head=known.head if known else HeadRecord(kind=manifest.head),
         run=dataclasses.replace(
             run_record(manifest.backbone, target, extraction, seed=options.seed, clock=clock),
@@ -233,6 +245,15 @@ def evaluate_bundle(
     return dataclasses.replace(
         evidence, run=dataclasses.replace(evidence.run, seconds=clock.seconds)
     )
+
+
+def _train_counts(bundle: Bundle) -> list[int]:
+    """Training samples per class; 0 of classes that were learned since."""
+    manifest = bundle.manifest
+    record = manifest.update
+    shipped = manifest.labels if record is None else record.base_labels
+    counts = dict(zip(shipped, manifest.provenance.get("train_counts", ()), strict=False))
+    return [counts.get(label, 0) for label in manifest.labels]
 
 
 def _seen(bundle: Bundle, measured: Part) -> list[str]:

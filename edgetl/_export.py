@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetl._records import Clock
-from edgetl.bundle import Bundle, ExportRecord, GateRecord, Limits, check_destination
+from edgetl.bundle import Bundle, ExportRecord, GateRecord, Limits, check_destination, shipped
 from edgetl.bundle.source import check_source, find_source
 from edgetl.data import Dataset, load_dataset
 from edgetl.decode import Source
@@ -87,7 +87,7 @@ def export(
     artefact = build(job)
     engine = job.extraction_engine(artefact)
     fitted, measured, run = extracted(job, artefact, engine, clock)
-    head, record = refitted(job, fitted)
+    head, record, learning = refitted(job, fitted, measured)
     evidence = evaluate_head(
         head.predict_proba(measured.features),
         measured.targets,
@@ -102,6 +102,7 @@ def export(
         draft = dataclasses.replace(
             draft,
             checks=checks_of(job, artefact, engine),
+            learning=None if options.graph.fused else learning,
             manifest=dataclasses.replace(draft.manifest, export=record_of(job, artefact, measured)),
         )
         if isinstance(target, TensorRT):
@@ -126,6 +127,19 @@ def _check_request(source: Bundle, target: OnnxRuntime | TensorRT, options: Expo
         raise ValueError(
             f"the bundle was exported already, from {source.manifest.export.source}; export that "
             "one again"
+        )
+    learned = source.manifest.update
+    if learned is not None and learned.generation:
+        raise ValueError(
+            f"the bundle has learned since it was adapted (generation {learned.generation}), and "
+            "an export fits the head again without that; adapt again with the new samples, or "
+            "export first and learn on the exported bundle"
+        )
+    if source.manifest.tasks:
+        names = ", ".join(source.manifest.tasks)
+        raise ValueError(
+            f"the bundle has further tasks ({names}), whose heads can't be fitted again without "
+            "their samples; export each bundle, then combine the exported ones"
         )
     graph = options.graph
     if isinstance(target, TensorRT):
@@ -289,7 +303,7 @@ def measured_gates(
     Raises:
         ValueError: As for `verify`, and so is DataError.
     """
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
+    opened = shipped(bundle if isinstance(bundle, Bundle) else Bundle.load(bundle))
     record = opened.manifest.export
     if record is None:
         raise ValueError("the bundle was not exported; measure it with evaluate")

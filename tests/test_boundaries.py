@@ -21,7 +21,7 @@ DEVICE = {
     "engines": {"_extras", "errors", "targets"},
     "heads": {"errors", "native"},
     "bundle": {"errors", "heads", "preprocess"},
-    "runtime": {"bundle", "decode", "engines", "errors", "targets"},
+    "runtime": {"bundle", "decode", "engines", "errors", "heads", "native", "targets"},
 }
 WORKSTATION = {
     "_paths": {"_extras"},
@@ -33,6 +33,7 @@ WORKSTATION = {
     "evaluate": {"bundle", "errors", "heads"},
     "exporter": {
         "_extras",
+        "_learning",
         "_parts",
         "_paths",
         "_records",
@@ -62,8 +63,10 @@ WORKSTATION = {
         "targets",
     },
     "_records": {"bundle", "features", "heads", "targets"},
+    "_learning": {"_parts", "bundle", "heads", "runtime"},
     "_parts": {"_paths", "data", "engines", "errors", "features", "preprocess"},
     "_adapt": {
+        "_learning",
         "_parts",
         "_paths",
         "_records",

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from edgetl.bundle.bundle import Bundle, check_destination
+from edgetl.bundle.bundle import Bundle, Fitted, check_destination
 from edgetl.bundle.checks import Checks, probe_batch
+from edgetl.bundle.commit import base_fingerprint, check_learnable, commit, shipped, updated
 from edgetl.bundle.evidence import Evidence
 from edgetl.bundle.export_record import ExportRecord, GateRecord, Limits
-from edgetl.bundle.manifest import FORMAT, MANIFEST, FileRecord, Manifest
+from edgetl.bundle.learning import Learning
+from edgetl.bundle.manifest import FORMAT, MAIN, MANIFEST, FileRecord, Manifest
+from edgetl.bundle.task_record import TaskRecord, UpdateRecord
 
 __all__ = [
     "FORMAT",
+    "MAIN",
     "MANIFEST",
     "Bundle",
     "Checks",
     "Evidence",
     "ExportRecord",
     "FileRecord",
+    "Fitted",
     "GateRecord",
+    "Learning",
     "Limits",
     "Manifest",
+    "TaskRecord",
+    "UpdateRecord",
+    "base_fingerprint",
     "check_destination",
+    "check_learnable",
+    "commit",
     "probe_batch",
+    "shipped",
+    "updated",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +19,34 @@ from edgetl.bundle import checks
 from edgetl.bundle.checks import Checks, read_arrays
 from edgetl.bundle.directory import replaced_directory
 from edgetl.bundle.evidence import Evidence
+from edgetl.bundle.learning import Learning
 from edgetl.bundle.manifest import MANIFEST, FileRecord, Manifest
 from edgetl.bundle.stamp import metadata_suffix
+from edgetl.bundle.task_record import TaskRecord
 from edgetl.errors import CorruptError
 from edgetl.heads import Head, load_head
 from edgetl.preprocess import Preprocess
 
 _CHUNK = 1 << 20
+UPDATES = "updates.sqlite"
+"""How the names of files begin that keep what a bundle has learned since; it is their owner's."""
+REPLACED = re.compile(r"\.?(head|learning)(-[A-Za-z0-9_-]+)?\.safetensors(\.new)?")
+"""Names of heads' files; what the manifest does not list was replaced, or never put in place."""
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 """What file managers leave in any folder."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A head with what it can learn on from.
+
+    Args:
+        head: The fitted head; column i of its scores belongs to ``labels[i]`` of its record.
+        learning: Kept features, or None.
+    """
+
+    head: Head
+    learning: Learning | None = None
 
 
 @dataclass(frozen=True)
@@ -35,13 +55,15 @@ class Bundle:
 
     Args:
         manifest: What the bundle says about itself.
-        head: The fitted head.
+        head: The fitted head of the main task.
         graph_path: The backbone graph: inside the bundle once it was saved or loaded, in the cache
             before.
         path: The bundle's folder, or None while it only exists in memory.
         checks: What to check an engine or data against, or None.
         compiled: Further files, by the name they have in the bundle: what was compiled for one kind
-            of machine, or is needed to build for one.
+            of machine or is needed to build for one, and shipped heads that others have replaced.
+        learning: What the main head can learn on from, or None.
+        tasks: Further heads on the same features, by the name of their task.
     """
 
     manifest: Manifest
@@ -50,6 +72,8 @@ class Bundle:
     path: Path | None = None
     checks: Checks | None = None
     compiled: Mapping[str, Path] = field(default_factory=dict)
+    learning: Learning | None = None
+    tasks: Mapping[str, Fitted] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -73,6 +97,26 @@ class Bundle:
             self.manifest.to_bytes()
         )
 
+    def fitted(self, task: str | None = None) -> Fitted:
+        """One of the heads; the main one if `task` is None.
+
+        Raises:
+            ValueError: There is no such task.
+        """
+        self.manifest.record(task)  # or refuse
+        if task is None or task == self.manifest.task:
+            return Fitted(self.head, self.learning)
+        return self.tasks[task]
+
+    def with_fitted(self, record: TaskRecord, fitted: Fitted, task: str | None = None) -> Bundle:
+        """The bundle with another head for a task, in memory; the task may be a new one."""
+        manifest = self.manifest.with_record(record, task)
+        if task is None or task == self.manifest.task:
+            return dataclasses.replace(
+                self, manifest=manifest, head=fitted.head, learning=fitted.learning
+            )
+        return dataclasses.replace(self, manifest=manifest, tasks={**self.tasks, task: fitted})
+
     def save(self, path: str | Path) -> Bundle:
         """Write the bundle to a folder, whole or not at all.
 
@@ -88,17 +132,20 @@ class Bundle:
         """
         path = Path(path).resolve()  # a link keeps pointing to the bundle
         check_destination(path)
-        arrays = safetensors.numpy.save(dict(sorted(self.head.arrays().items())))
+        manifest = dataclasses.replace(
+            self.manifest, learning=self.manifest.learning if self.learning else None
+        )
         with replaced_directory(path) as folder:
-            files = {
-                self.manifest.graph: self._write_graph(folder / self.manifest.graph),
-                self.manifest.arrays: _write(folder / self.manifest.arrays, iter([arrays])),
-            }
+            files = {manifest.graph: self._write_graph(folder / manifest.graph)}
+            for name, content in self.small_files().items():
+                files[name] = write_file(folder / name, iter([content]))
             if self.checks is not None:
-                files[checks.FILE] = _write(folder / checks.FILE, iter([self.checks.to_bytes()]))
+                files[checks.FILE] = write_file(
+                    folder / checks.FILE, iter([self.checks.to_bytes()])
+                )
             for name, source in self.compiled.items():
                 files[name] = self._copy(source, folder / name)
-            manifest = dataclasses.replace(self.manifest, files=files)
+            manifest = dataclasses.replace(manifest, files=files)
             (folder / MANIFEST).write_bytes(manifest.to_bytes())
         return dataclasses.replace(
             self,
@@ -107,6 +154,16 @@ class Bundle:
             path=path,
             compiled={name: path / name for name in self.compiled},
         )
+
+    def small_files(self) -> dict[str, bytes]:
+        """The content of the files that hold heads and what they learn on from, by name."""
+        found: dict[str, bytes] = {}
+        for task in (None, *self.manifest.tasks):
+            record, fitted = self.manifest.record(task), self.fitted(task)
+            found[record.arrays] = head_bytes(fitted.head)
+            if record.learning is not None and fitted.learning is not None:
+                found[record.learning] = fitted.learning.to_bytes()
+        return found
 
     def read_graph(self) -> bytes:
         """The graph's bytes, proved to be the ones that belong to this head.
@@ -117,7 +174,7 @@ class Bundle:
         return self._read(self.graph_path, self.manifest.graph)
 
     def read_compiled(self, name: str) -> bytes:
-        """The bytes of a compiled file, proved to be the bundle's.
+        """The bytes of a further file, proved to be the bundle's.
 
         Raises:
             CorruptError: The file was changed, replaced or removed since the bundle was loaded.
@@ -134,7 +191,7 @@ class Bundle:
     def _copy(self, source: Path, destination: Path, suffix: bytes = b"") -> FileRecord:
         """Copy a file, and prove that it still is what it was."""
         known = self.manifest.files.get(destination.name)
-        record = _write(destination, _chunks(source, suffix))
+        record = write_file(destination, _chunks(source, suffix))
         if known is not None:
             _check(source, known, record)
         return record
@@ -164,30 +221,79 @@ class Bundle:
             CorruptError: A file is missing, was changed, or has an unknown format.
         """
         path = Path(path)
-        if not (path / MANIFEST).is_file():
-            raise FileNotFoundError(f"{path} is not a bundle: it has no {MANIFEST}")
-        manifest = Manifest.from_bytes((path / MANIFEST).read_bytes())
+        while True:
+            if not (path / MANIFEST).is_file():
+                raise FileNotFoundError(f"{path} is not a bundle: it has no {MANIFEST}")
+            stated = (path / MANIFEST).read_bytes()
+            try:
+                return cls._load(path, Manifest.from_bytes(stated))
+            except CorruptError:
+                # Another process may have put a new head in place meanwhile, and removed the old.
+                if (path / MANIFEST).read_bytes() == stated:
+                    raise
+
+    @classmethod
+    def _load(cls, path: Path, manifest: Manifest) -> Bundle:
+        records = {task: manifest.record(task) for task in (None, *manifest.tasks)}
+        wanted = {checks.FILE} | {name for record in records.values() for name in record.files}
         small: dict[str, bytes] = {}
-        for name, record in manifest.files.items():
+        for name, known in manifest.files.items():
             file = _present(path / name)
-            if name in (manifest.arrays, checks.FILE):
+            if name in wanted:
                 small[name] = file.read_bytes()
-                _check(file, record, _digest(iter([small[name]])))
+                _check(file, known, _digest(iter([small[name]])))
             else:
-                _check(file, record, _digest(_chunks(file)))
-        head = load_head(manifest.head, read_arrays(small[manifest.arrays], manifest.arrays))
-        if len(head.classes_) != len(manifest.labels) or head.n_features_in_ != manifest.dim:
-            raise CorruptError(
-                f"the head has {len(head.classes_)} classes and {head.n_features_in_} features, "
-                f"the manifest names {len(manifest.labels)} labels and {manifest.dim} features"
-            )
+                _check(file, known, _digest(_chunks(file)))
+        fitted = {
+            task: _fitted(record, small, manifest.dim, _name(task))
+            for task, record in records.items()
+        }
         stored = small.get(checks.FILE)
-        known = None if stored is None else Checks.from_bytes(stored)
-        if known is not None:
-            known.check_fit(manifest.dim, len(manifest.labels))
-        named = () if manifest.export is None else manifest.export.compiled.values()
-        compiled = {name: path / name for name in named}
-        return cls(manifest, head, path / manifest.graph, path, known, compiled)
+        known_checks = None if stored is None else Checks.from_bytes(stored)
+        if known_checks is not None:
+            shipped = manifest.labels if manifest.update is None else manifest.update.base_labels
+            known_checks.check_fit(manifest.dim, len(shipped))
+        named = () if manifest.export is None else tuple(manifest.export.compiled.values())
+        replaced = [
+            record.update.base_arrays
+            for record in records.values()
+            if record.update is not None and record.update.base_arrays != record.arrays
+        ]
+        main = fitted.pop(None)
+        return cls(
+            manifest,
+            main.head,
+            path / manifest.graph,
+            path,
+            known_checks,
+            {name: path / name for name in (*named, *replaced)},
+            main.learning,
+            {task: part for task, part in fitted.items() if task is not None},
+        )
+
+
+def head_bytes(head: Head) -> bytes:
+    """The content of the file that stores a head."""
+    return safetensors.numpy.save(dict(sorted(head.arrays().items())))
+
+
+def _name(task: str | None) -> str:
+    return "" if task is None else f" of task {task!r}"
+
+
+def _fitted(record: TaskRecord, small: Mapping[str, bytes], dim: int, name: str) -> Fitted:
+    """A head and what it learns on from, out of their files' bytes."""
+    head = load_head(record.head, read_arrays(small[record.arrays], record.arrays))
+    if len(head.classes_) != len(record.labels) or head.n_features_in_ != dim:
+        raise CorruptError(
+            f"the head{name} has {len(head.classes_)} classes and {head.n_features_in_} features, "
+            f"the manifest names {len(record.labels)} labels and {dim} features"
+        )
+    if record.learning is None:
+        return Fitted(head)
+    learning = Learning.from_bytes(small[record.learning], record.learning)
+    learning.check_fit(dim, len(record.labels), record.learning)
+    return Fitted(head, learning)
 
 
 def check_destination(path: Path) -> None:
@@ -208,6 +314,12 @@ def check_destination(path: Path) -> None:
     if manifest is None:
         return
     strange = sorted(found - set(manifest.files) - {MANIFEST} - _LITTER)
+    strange = [name for name in strange if not REPLACED.fullmatch(name)]
+    if any(name.startswith(UPDATES) for name in strange):
+        raise FileExistsError(
+            f"{path} has learned since it was made ({UPDATES}), which would be lost; choose "
+            "another path, or remove the folder first"
+        )
     if strange:
         raise FileExistsError(
             f"{path} holds {strange[0]!r}, which is no part of the bundle and would be lost; "
@@ -231,7 +343,8 @@ def _digest(chunks: Iterator[bytes]) -> FileRecord:
     return FileRecord(digest.hexdigest(), size)
 
 
-def _write(path: Path, chunks: Iterator[bytes]) -> FileRecord:
+def write_file(path: Path, chunks: Iterator[bytes]) -> FileRecord:
+    """Write a file in pieces, and say what it is."""
     with path.open("wb") as file:
 
         def passed_on() -> Iterator[bytes]:

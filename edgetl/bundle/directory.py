@@ -39,12 +39,12 @@ def replaced_directory(path: Path) -> Iterator[Path]:
     try:
         yield fresh
         for entry in [*fresh.iterdir(), fresh]:
-            _sync(entry)
+            sync(entry)
         if path.exists():
             _exchange(fresh, path)
         else:
             fresh.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         # After an exchange this is the old content; after an error, the unfinished new one.
         shutil.rmtree(fresh, ignore_errors=True)
@@ -74,7 +74,8 @@ def _exchange(fresh: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file or folder durable, so that it is there after a power loss too."""
     if os.name == "nt":
         return  # folders can't be opened there, and rename is journalled
     handle = os.open(path, os.O_RDONLY)

@@ -7,6 +7,7 @@ graphs run or heads score.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,16 +17,22 @@ from typing import Any
 
 from edgetl.bundle.evidence import Evidence
 from edgetl.bundle.export_record import ExportRecord
+from edgetl.bundle.task_record import TaskRecord, UpdateRecord, checked_labels, checked_task
 from edgetl.errors import CorruptError
 from edgetl.preprocess import Preprocess
 
-FORMAT = 2
-"""Format 2 added `Manifest.export`; format 1 is read too."""
-_READ = (1, 2)
+FORMAT = 3
+"""Format 2 added `Manifest.export`; format 3 what heads learn from, updates and further tasks.
+
+The older ones are read too."""
+_READ = (1, 2, 3)
+MAIN = "main"
+"""What the main task is called unless it got another name."""
 MANIFEST = "manifest.json"
 
 _GRAPHS_TAKE = (("float32", "nchw"), ("float32", "nhwc"), ("uint8", "nhwc"))
 
+_RECORD = ("labels", "head", "arrays", "learning", "provenance", "evidence", "update")
 _DIGEST_KEY = b'"digest": "'
 _NO_DIGEST = "0" * 64
 
@@ -54,6 +61,10 @@ class Manifest:
         provenance: Where it comes from: data, counts, versions, times (plain JSON values).
         evidence: What was measured, or None.
         export: How it was exported from another bundle, or None.
+        task: What the main head's task is called.
+        learning: File name of what the main head can learn on from, or None.
+        update: What changed in the main head since the bundle was made, or None.
+        tasks: Further heads on the same features, by the name of their task.
         files: A record for every file but the manifest.
     """
 
@@ -68,7 +79,41 @@ class Manifest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = None
     export: ExportRecord | None = None
+    task: str = MAIN
+    learning: str | None = None
+    update: UpdateRecord | None = None
+    tasks: Mapping[str, TaskRecord] = field(default_factory=dict)
     files: Mapping[str, FileRecord] = field(default_factory=dict)
+
+    def record(self, task: str | None = None) -> TaskRecord:
+        """What is said about one head.
+
+        Args:
+            task: The task's name; the main one's if None.
+
+        Raises:
+            ValueError: There is no such task.
+        """
+        if task is None or task == self.task:
+            return TaskRecord(
+                labels=self.labels,
+                head=self.head,
+                arrays=self.arrays,
+                learning=self.learning,
+                provenance=self.provenance,
+                evidence=self.evidence,
+                update=self.update,
+            )
+        if task not in self.tasks:
+            names = ", ".join([self.task, *self.tasks])
+            raise ValueError(f"the bundle has no task {task!r:.80}; it has {names}")
+        return self.tasks[task]
+
+    def with_record(self, record: TaskRecord, task: str | None = None) -> Manifest:
+        """The manifest with another head for a task, which may be a new one."""
+        if task is None or task == self.task:
+            return dataclasses.replace(self, **{name: getattr(record, name) for name in _RECORD})
+        return dataclasses.replace(self, tasks={**self.tasks, checked_task(task): record})
 
     def to_bytes(self) -> bytes:
         """The manifest file: indented JSON, the same bytes for the same content."""
@@ -83,7 +128,11 @@ class Manifest:
                 "graph": self.graph,
                 "fingerprint": self.graph_fingerprint,
             },
+            "task": self.task,
             "head": {"kind": self.head, "arrays": self.arrays},
+            "learning": self.learning,
+            "update": None if self.update is None else self.update.to_json(),
+            "tasks": {name: record.to_json() for name, record in self.tasks.items()},
             "files": {
                 name: {"sha256": record.sha256, "size": record.size}
                 for name, record in sorted(self.files.items())
@@ -139,6 +188,8 @@ def _no_constant(name: str) -> None:
 
 def _from_content(content: dict[str, Any]) -> Manifest:
     backbone, head = content["backbone"], content["head"]
+    if content["format"] < 3:
+        content = {**content, "task": MAIN, "learning": None, "update": None, "tasks": {}}
     files = {
         _plain_name(name): FileRecord(sha256=str(record["sha256"]), size=int(record["size"]))
         for name, record in content["files"].items()
@@ -146,12 +197,10 @@ def _from_content(content: dict[str, Any]) -> Manifest:
     export = None if content["format"] == 1 else content["export"]
     record = None if export is None else ExportRecord.from_json(export)
     compiled = () if record is None else record.compiled.values()
-    for name in (backbone["graph"], head["arrays"], *compiled):
-        if name not in files:
-            raise ValueError(f"no hash of {name!r}")
-    labels = tuple(str(label) for label in content["labels"])
-    if len(set(labels)) != len(labels) or len(labels) < 2:
-        raise ValueError(f"need at least 2 distinct labels, got {labels[:8]}")
+    learning, update = content["learning"], content["update"]
+    tasks = {
+        checked_task(name): TaskRecord.from_json(task) for name, task in content["tasks"].items()
+    }
     evidence = content["evidence"]
     preprocess = Preprocess.from_json(content["preprocess"])
     if (preprocess.dtype, preprocess.layout) not in _GRAPHS_TAKE:
@@ -159,8 +208,8 @@ def _from_content(content: dict[str, Any]) -> Manifest:
             f"a bundle's graph takes float32, or uint8 in nhwc; preprocess gives "
             f"{preprocess.dtype} in {preprocess.layout}"
         )
-    return Manifest(
-        labels=labels,
+    manifest = Manifest(
+        labels=checked_labels(content["labels"]),
         preprocess=preprocess,
         backbone=str(backbone["name"]),
         dim=int(backbone["dim"]),
@@ -171,8 +220,19 @@ def _from_content(content: dict[str, Any]) -> Manifest:
         provenance=dict(content["provenance"]),
         evidence=None if evidence is None else Evidence.from_json(evidence),
         export=record,
+        task=checked_task(content["task"]),
+        learning=None if learning is None else str(learning),
+        update=None if update is None else UpdateRecord.from_json(update),
+        tasks=tasks,
         files=files,
     )
+    if manifest.task in tasks:
+        raise ValueError(f"two tasks are called {manifest.task!r}")
+    needed = [name for task in (None, *tasks) for name in manifest.record(task).files]
+    for name in (manifest.graph, *compiled, *needed):
+        if name not in files:
+            raise ValueError(f"no hash of {name!r}")
+    return manifest
 
 
 def _plain_name(name: str) -> str:

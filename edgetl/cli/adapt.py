@@ -11,6 +11,7 @@ from edgetl.cli.arguments import (
     Verbs,
     add_engine,
     add_extraction,
+    add_memory,
     add_verb,
     obey_offline,
     target_of,
@@ -62,6 +63,7 @@ def add_parser(verbs: Verbs) -> None:
         default="float16",
         help="precision of cached features (default: float16)",
     )
+    add_memory(parser, "2")
     add_engine(parser, torch=True)
     add_extraction(parser)
 
@@ -74,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"name the bundle to write, such as: -o {name}.edgetl")
     obey_offline(arguments)
     from edgetl._adapt import AdaptOptions, adapt
+    from edgetl._learning import MEMORY_MB
 
     bundle = adapt(
         arguments.data,
@@ -89,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
             decode=arguments.decode,
             storage=arguments.storage,
             cache=not arguments.no_cache,
+            memory_mb=MEMORY_MB if arguments.memory_mb is None else arguments.memory_mb,
             extract=extract_options(arguments),
         ),
     )

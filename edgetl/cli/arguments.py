@@ -62,6 +62,17 @@ def add_extraction(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_memory(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--memory-mb``."""
+    parser.add_argument(
+        "--memory-mb",
+        type=float,
+        metavar="MB",
+        help="features kept in the bundle, so that it can learn on a device; 0: none "
+        f"(default: {default})",
+    )
+
+
 def obey_offline(arguments: argparse.Namespace) -> None:
     """Make ``--offline`` hold for this process, for the libraries below too."""
     if arguments.offline:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from edgetl.cli.arguments import Verbs, add_extraction, add_verb, obey_offline
+from edgetl.cli.arguments import Verbs, add_extraction, add_memory, add_verb, obey_offline
 from edgetl.cli.result import extract_options
 from edgetl.errors import AccuracyError, BudgetError, EdgetlError, ParityError
 from edgetl.targets import OnnxRuntime, TensorRT
@@ -55,6 +55,7 @@ def _add_samples(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="photos that the ranges of int8 are taken from, at most (default: 512)",
     )
+    add_memory(parser, "2 where the bundle that is exported keeps some")
     parser.add_argument("--no-refit", action="store_true", help="keep the head as it is")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
 
@@ -231,6 +232,7 @@ def _options(arguments: argparse.Namespace) -> ExportOptions:
         ahead_of_time=arguments.ahead_of_time,
         seed=arguments.seed,
         cache=not arguments.no_cache,
+        memory_mb=arguments.memory_mb,
         extract=extract_options(arguments),
     )
 

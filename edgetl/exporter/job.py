@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from dataclasses import dataclass, field
 
 from edgetl._parts import Part
@@ -33,6 +34,8 @@ class ExportOptions:
             the device.
         seed: Of the order of calibration samples and of the head.
         cache: Whether features are cached.
+        memory_mb: Largest size of the features that the new bundle keeps to learn on with, in
+            megabytes; 0 for none. If None, 2 where the bundle that is exported keeps some, else 0.
         extract: Batch size, workers, progress, and whether an unreadable sample is an error.
         verify_seconds: Timed seconds of each contestant of the speed gate.
 
@@ -48,6 +51,7 @@ class ExportOptions:
     ahead_of_time: bool = False
     seed: int = 0
     cache: bool = True
+    memory_mb: float | None = None
     extract: ExtractOptions = field(default_factory=ExtractOptions)
     verify_seconds: float = 2.0
 
@@ -55,6 +59,8 @@ class ExportOptions:
         for name, value in (("seed", self.seed), ("search.rounds", self.graph.search.rounds)):
             if value < 0:
                 raise ValueError(f"{name} must be 0 or more, got {value}")
+        if self.memory_mb is not None and not 0 <= self.memory_mb < math.inf:
+            raise ValueError(f"memory_mb must be 0 or more, got {self.memory_mb:g}")
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
+from edgetl._learning import LEARNING, MEMORY_MB, kept_learning
 from edgetl._parts import Part
 from edgetl._paths import cache_dir
 from edgetl._records import Clock, head_record
-from edgetl.bundle import Bundle, Checks, Evidence, ExportRecord, GateRecord, probe_batch
+from edgetl.bundle import (
+    Bundle,
+    Checks,
+    Evidence,
+    ExportRecord,
+    GateRecord,
+    Learning,
+    probe_batch,
+)
 from edgetl.bundle.checks import short_digests
 from edgetl.bundle.evidence import HeadRecord
 from edgetl.bundle.source import manifest_digest
@@ -32,16 +41,29 @@ OPERATORS = "required_operators.config"
 """What a reduced build of ONNX Runtime needs to know of a ``.ort`` file, beside it."""
 
 
-def refitted(job: Job, fitted: Part) -> tuple[Head, HeadRecord]:
-    """The head that ships: of the same kind, fitted to the exported graph's features."""
-    known = job.source.evidence
-    if not job.options.refit:
+def refitted(job: Job, fitted: Part, measured: Part) -> tuple[Head, HeadRecord, Learning | None]:
+    """The head that ships, of the same kind and fitted to the exported graph's features.
+
+    With it comes what it can learn on from. A head that is kept as it was has none, where it needs
+    statistics of the features it was fitted to.
+    """
+    known, options = job.source.evidence, job.options
+    memory_mb = options.memory_mb
+    if memory_mb is None:
+        memory_mb = 0.0 if job.source.learning is None else MEMORY_MB
+    if not options.refit:
         old = job.source.head
-        return old, known.head if known else HeadRecord(kind=old.kind)
+        record = known.head if known else HeadRecord(kind=old.kind)
+        if old.needs_statistics:
+            return old, record, None
+        kept = kept_learning(old, fitted, measured, memory_mb=memory_mb, seed=options.seed)
+        return old, record, kept
     selection = select_head(
         fitted.features, fitted.targets, head=job.source.manifest.head, seed=job.options.seed
     )
-    return load_head(selection.head.kind, selection.head.arrays()), head_record(selection)
+    head = selection.head
+    kept = kept_learning(head, fitted, measured, memory_mb=memory_mb, seed=options.seed)
+    return load_head(head.kind, head.arrays()), head_record(selection), kept
 
 
 def draft_of(job: Job, artefact: Artefact, head: Head, evidence: Evidence, folder: Path) -> Bundle:
@@ -64,6 +86,7 @@ def draft_of(job: Job, artefact: Artefact, head: Head, evidence: Evidence, folde
         graph=name,
         graph_fingerprint=job.graph_fingerprint(artefact),
         evidence=evidence,
+        learning=LEARNING,
         files={},
     )
     return Bundle(manifest, head, path, compiled=more)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from edgetl.runtime.opening import bundle_engine, bundle_target
 from edgetl.runtime.prediction import Prediction
-from edgetl.runtime.runtime import Runtime, bundle_engine, bundle_target, load
+from edgetl.runtime.runtime import Runtime, load
+from edgetl.runtime.task import TaskHead
 
-__all__ = ["Prediction", "Runtime", "bundle_engine", "bundle_target", "load"]
+__all__ = ["Prediction", "Runtime", "TaskHead", "bundle_engine", "bundle_target", "load"]

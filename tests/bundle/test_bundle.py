@@ -130,7 +130,7 @@ def rewritten(manifest: Manifest, change) -> bytes:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format=3), "format 3"),
+        (lambda c: c.update(format=4), "format 4"),
         (lambda c: c.update(format=None), "format None"),
         (lambda c: c.pop("labels"), "labels"),
         (lambda c: c.update(labels=["a", "a", "b"]), "distinct labels"),

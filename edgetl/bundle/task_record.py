@@ -1,0 +1,163 @@
+"""What a manifest says about one head: its labels, its files, and how it came to be what it is.
+
+A bundle has one main head and may have more, for other tasks on the same backbone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgetl.bundle.evidence import Evidence
+
+_TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateRecord:
+    """How a head differs from the one that was shipped, because it learned or was updated since.
+
+    Args:
+        generation: Number of the change, from 1 on; 0 is the shipped head.
+        base: SHA-256 of the shipped head's arrays file.
+        base_arrays: That file's name; it stays in the bundle.
+        base_head: Kind of the shipped head.
+        base_labels: Labels of the shipped head, which the graph's metadata names too.
+        samples: How many samples were learned since, those undone not counted.
+        accuracy_before: On kept samples, by the shipped head; None if none are kept.
+        accuracy_after: On kept samples, by this head; None likewise.
+        created: When, ISO 8601 in UTC.
+    """
+
+    generation: int
+    base: str
+    base_arrays: str
+    base_head: str
+    base_labels: tuple[str, ...]
+    samples: int = 0
+    accuracy_before: float | None = None
+    accuracy_after: float | None = None
+    created: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**vars(self), "base_labels": list(self.base_labels)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> UpdateRecord:
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError: A value is impossible.
+            KeyError: A value is missing.
+        """
+        generation, base = int(content["generation"]), str(content["base"])
+        if generation < 0 or not _DIGEST.fullmatch(base):
+            raise ValueError(f"generation {generation} after the head {base!r:.80}")
+        shares = [content["accuracy_before"], content["accuracy_after"]]
+        for share in shares:
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"accuracy {share!r} is not from 0 to 1")
+        return cls(
+            generation=generation,
+            base=base,
+            base_arrays=str(content["base_arrays"]),
+            base_head=str(content["base_head"]),
+            base_labels=checked_labels(content["base_labels"]),
+            samples=int(content["samples"]),
+            accuracy_before=shares[0],
+            accuracy_after=shares[1],
+            created=str(content["created"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRecord:
+    """One head of a bundle.
+
+    Args:
+        labels: Class names; column i of the head's scores belongs to ``labels[i]``.
+        head: Kind of the head, a key of `edgetl.heads.HEADS`.
+        arrays: File name of the head's arrays.
+        learning: File name of what it can learn on from (`edgetl.bundle.Learning`), or None.
+        provenance: Where it comes from (plain JSON values).
+        evidence: What was measured when it was adapted, or None.
+        update: What changed since then, or None.
+    """
+
+    labels: tuple[str, ...]
+    head: str
+    arrays: str
+    learning: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence | None = None
+    update: UpdateRecord | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of its files."""
+        names = [self.arrays]
+        if self.learning is not None:
+            names.append(self.learning)
+        if self.update is not None and self.update.base_arrays != self.arrays:
+            names.append(self.update.base_arrays)
+        return tuple(names)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "labels": list(self.labels),
+            "head": {"kind": self.head, "arrays": self.arrays},
+            "learning": self.learning,
+            "provenance": dict(self.provenance),
+            "evidence": None if self.evidence is None else self.evidence.to_json(),
+            "update": None if self.update is None else self.update.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TaskRecord:
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError: A value is impossible.
+            KeyError: A value is missing.
+        """
+        evidence, learning, update = content["evidence"], content["learning"], content["update"]
+        return cls(
+            labels=checked_labels(content["labels"]),
+            head=str(content["head"]["kind"]),
+            arrays=str(content["head"]["arrays"]),
+            learning=None if learning is None else str(learning),
+            provenance=dict(content["provenance"]),
+            evidence=None if evidence is None else Evidence.from_json(evidence),
+            update=None if update is None else UpdateRecord.from_json(update),
+        )
+
+
+def checked_labels(labels: Any) -> tuple[str, ...]:
+    """Labels as text.
+
+    Raises:
+        ValueError: There are fewer than two, or two that are alike.
+    """
+    names = tuple(str(label) for label in labels)
+    if len(set(names)) != len(names) or len(names) < 2:
+        raise ValueError(f"need at least 2 distinct labels, got {names[:8]}")
+    return names
+
+
+def checked_task(name: str) -> str:
+    """A task's name, which becomes part of file names.
+
+    Raises:
+        ValueError: It is not letters, digits, ``_`` and ``-``, at most 64 and the first no dash.
+    """
+    if not isinstance(name, str) or not _TASK.fullmatch(name):
+        raise ValueError(
+            f"task {name!r:.80} must be 1 to 64 letters, digits, '_' or '-', starting with a "
+            "letter or digit"
+        )
+    return name
