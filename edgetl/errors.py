@@ -11,6 +11,7 @@
      +-- BudgetError               6   the latency or size gate failed
      +-- CorruptError              7   a file is not what its hash, format or key says
      +-- SignatureError            8   a signature is missing or wrong
+     +-- StorageError              1   what has to be kept can't be: in use, read-only, or full
 
 A caller's mistake (a wrong type, an impossible value) is ``TypeError`` or ``ValueError``; on the
 command line those exit with 2.
@@ -71,3 +72,7 @@ class SignatureError(EdgetlError):
     """A signature is missing, or does not match the content and the trusted key."""
 
     exit_code = 8
+
+
+class StorageError(EdgetlError):
+    """What has to be kept can't be: its place is in use, can't be written to, or is full."""

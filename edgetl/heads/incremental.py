@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -150,6 +151,13 @@ class Incremental:
         """
         self._check_fitted()
         return self._learned()
+
+    def branch(self) -> Self:
+        """A head that may learn on while this one stays what it is, for other threads too.
+
+        What learning never changes in place is shared, so it costs less than a copy.
+        """
+        return copy(self)
 
     def restore_learning(self, state: Mapping[str, NDArray[Any]]) -> Self:
         """Take back what `learning_state` gave, into the head that gave it, stored or not.

@@ -1,0 +1,208 @@
+"""What was done to a head, as bytes that can be done again, and heads with all they need to go on.
+
+Doing the same events to the same head gives the same head, so a history needs few whole heads: the
+rest is replayed. It knows heads, and nothing about files or who decides what is learned.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from edgetl.bundle.checks import read_arrays
+from edgetl.errors import CorruptError
+from edgetl.heads import HEADS, Head, KnnHead
+
+_STATE = "learning."
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Remembered samples for a head that rehearses, some after every few samples learned.
+
+    Attributes:
+        features: (steps, m, dim) float16.
+        codes: (steps, m) class of each.
+        weights: (steps, m) positive.
+    """
+
+    features: NDArray[np.float16]
+    codes: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """One change of a head: samples learned, or a class forgotten.
+
+    Attributes:
+        labels: The head's labels afterwards, in the order of its columns.
+        features: (n, dim) float32 of the samples.
+        codes: (n,) class of each among `labels`.
+        weights: (n,) positive.
+        draws: What to rehearse, or None.
+        forgotten: The column to remove, or None.
+    """
+
+    labels: tuple[str, ...]
+    features: NDArray[np.float32]
+    codes: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    draws: Draws | None = None
+    forgotten: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that its arrays take."""
+        drawn = 0 if self.draws is None else sum(a.nbytes for a in vars(self.draws).values())
+        return self.features.nbytes + self.codes.nbytes + self.weights.nbytes + drawn
+
+    def to_bytes(self) -> bytes:
+        """The event, for `from_bytes`."""
+        arrays: dict[str, NDArray[Any]] = {"labels": _text(self.labels)}
+        if self.forgotten is not None:
+            arrays["forgotten"] = np.array(self.forgotten)
+        else:
+            for name in ("features", "codes", "weights"):
+                arrays[name] = getattr(self, name)
+        if self.draws is not None:
+            for name, array in vars(self.draws).items():
+                arrays[f"draws.{name}"] = array
+        return bytes(safetensors.numpy.save(arrays))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Event:
+        """What `to_bytes` gave.
+
+        Raises:
+            CorruptError: It is something else.
+        """
+        arrays = read_arrays(content, "an event")
+        try:
+            labels = _labels(arrays)
+            if "forgotten" in arrays:
+                return forgetting(labels, int(arrays["forgotten"]))
+            drawn = {n[6:]: a for n, a in arrays.items() if n.startswith("draws.")}
+            draws = Draws(**drawn) if drawn else None  # type: ignore[arg-type]
+            features, codes = arrays["features"], arrays["codes"]
+            return cls(labels, features, codes, arrays["weights"], draws)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptError(f"an event of the history can't be read: {error!r}") from error
+
+    def done_to(self, head: Head, *, most_neighbours: int) -> Head:
+        """A new head: this one with the event done to it; this one stays as it is.
+
+        Args:
+            head: Its classes are the numbers from 0.
+            most_neighbours: Samples that a k-nearest-neighbours head keeps.
+
+        Raises:
+            ValueError: The head has no statistics to learn on from.
+        """
+        found = head.branch()
+        if self.forgotten is not None:
+            found.forget_class(self.forgotten)
+            found.classes_ = np.arange(len(found.classes_))
+            return found
+        if self.draws is None:
+            found.partial_fit(self.features, self.codes, sample_weight=self.weights)
+            return _bounded(found, most_neighbours)
+        steps = np.array_split(np.arange(len(self.codes)), len(self.draws.codes))
+        for step, rows in enumerate(steps):
+            weights = self.weights[rows]
+            found.partial_fit(self.features[rows], self.codes[rows], sample_weight=weights)
+            remembered = self.draws.features[step].astype(np.float32)
+            found.rehearse(  # type: ignore[attr-defined]
+                remembered, self.draws.codes[step], sample_weight=self.draws.weights[step]
+            )
+        return found
+
+
+def forgetting(labels: tuple[str, ...], column: int) -> Event:
+    """The event that removes a column and leaves these labels."""
+    nothing = np.empty(0)
+    return Event(
+        labels, np.empty((0, 0), np.float32), nothing.astype(np.int64), nothing, None, column
+    )
+
+
+def head_to_bytes(head: Head, labels: tuple[str, ...], *, learning: bool) -> bytes:
+    """A head to the last bit, with its labels; with `learning`, also what it goes on from."""
+    arrays = {name: np.ascontiguousarray(a) for name, a in head.exact_arrays().items()}
+    if learning:
+        state = head.learning_state()
+        arrays |= {f"{_STATE}{name}": np.ascontiguousarray(a) for name, a in state.items()}
+    arrays["labels"] = _text(labels)
+    return bytes(safetensors.numpy.save(arrays))
+
+
+def head_from_bytes(kind: str, content: bytes) -> tuple[Head, tuple[str, ...]]:
+    """What `head_to_bytes` was given.
+
+    Raises:
+        CorruptError: It is something else, or of another kind of head.
+    """
+    arrays = dict(read_arrays(content, f"a {kind} head of the history"))
+    try:
+        labels = _labels(arrays)
+    except (KeyError, ValueError) as error:
+        raise CorruptError(f"a head of the history has no labels: {error!r}") from error
+    del arrays["labels"]
+    state = {n[len(_STATE) :]: arrays.pop(n) for n in list(arrays) if n.startswith(_STATE)}
+    head = whole_head(kind, arrays)
+    if len(head.classes_) != len(labels):
+        raise CorruptError(
+            f"a head of the history has {len(head.classes_)} classes and {len(labels)} labels"
+        )
+    if state:
+        head.restore_learning(state)
+    return head, labels
+
+
+def whole_head(kind: str, arrays: Mapping[str, NDArray[Any]]) -> Head:
+    """A head from its arrays, with the numbers from 0 as classes.
+
+    Raises:
+        CorruptError: The arrays are no such head's.
+    """
+    head = HEADS[kind].from_arrays(arrays)
+    head.classes_ = np.arange(len(head.classes_))
+    return head
+
+
+def array_bytes(head: Head, *, learning: bool) -> int:
+    """Bytes of a head's arrays; with `learning`, of what it goes on from too, without making it."""
+    found = sum(array.nbytes for array in head.exact_arrays().values())
+    if learning and head.needs_statistics:
+        found += 8 * head.n_features_in_**2 // (2 if head.kind == "ridge" else 1)
+    return found
+
+
+def _bounded(head: Head, most: int) -> Head:
+    """Of neighbours beyond `most`, the first ones of the classes with the most leave."""
+    if not isinstance(head, KnnHead) or len(head.codes_) <= most:
+        return head
+    kept = np.ones(len(head.codes_), dtype=bool)
+    counts = np.bincount(head.codes_)
+    for _ in range(len(head.codes_) - most):
+        largest = int(counts.argmax())
+        kept[np.flatnonzero(kept & (head.codes_ == largest))[0]] = False
+        counts[largest] -= 1
+    head.neighbors_, head.codes_ = head.neighbors_[kept], head.codes_[kept]
+    head.weights_ = head.weights_[kept]
+    return head
+
+
+def _text(labels: tuple[str, ...]) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(labels, ensure_ascii=False).encode(), dtype=np.uint8)
+
+
+def _labels(arrays: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    found = json.loads(arrays["labels"].tobytes())
+    return tuple(str(label) for label in found)
