@@ -53,31 +53,29 @@ class Database:
 
     Args:
         folder: The folder of the file; made when it is not there.
-        base: Identity of the head that everything builds on.
         power: Whether every transaction waits for the disk.
 
     Raises:
-        CorruptError: The file is damaged, of another format, or another head's.
+        CorruptError: The file is damaged, or of another format.
         StorageError: Another process learns there, or the folder can't be written to.
     """
 
-    def __init__(self, folder: Path, *, base: str, power: bool = False) -> None:
+    def __init__(self, folder: Path, *, power: bool = False) -> None:
         self.file = folder / FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(folder, os.W_OK):
-                raise PermissionError(13, "no permission to write")
-            self._lock = _locked(folder)
+            # A file of its own, never deleted: somebody else may be about to lock it.
+            self._lock = _locked(folder / f"{FILE}-lock")
         except OSError as error:
             raise _unwritable(self.file, error) from error
         try:
-            self.connection = self._connected(base, power)
+            self.connection = self._connected(power)
         except BaseException:
             os.close(self._lock)
             raise
         self._finish = weakref.finalize(self, _finish, self.connection, self._lock)
 
-    def _connected(self, base: str, power: bool) -> sqlite3.Connection:
+    def _connected(self, power: bool) -> sqlite3.Connection:
         with told(self.file):
             connection = sqlite3.connect(
                 self.file, timeout=_WAIT_SECONDS, check_same_thread=False, isolation_level=None
@@ -87,25 +85,24 @@ class Database:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute(f"PRAGMA synchronous={'FULL' if power else 'NORMAL'}")
                 connection.execute("PRAGMA journal_size_limit=8388608")
-                self._set_up(connection, base)
+                self._set_up(connection)
             return connection
         except BaseException:
             connection.close()
             raise
 
-    def _set_up(self, connection: sqlite3.Connection, base: str) -> None:
+    def _set_up(self, connection: sqlite3.Connection) -> None:
         if not connection.execute("PRAGMA user_version").fetchone()[0]:
             connection.execute("BEGIN IMMEDIATE")
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
-            connection.execute("INSERT INTO facts VALUES ('', 'base', ?)", (base,))
             connection.execute(f"PRAGMA user_version={_FORMAT}")
             connection.execute("COMMIT")
         elif self.file.stat().st_size <= _CHECKED_BYTES:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise sqlite3.DatabaseError(found)
-        check_identity(connection, self.file, base)
+        _check_format(connection, self.file)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -132,11 +129,11 @@ class Database:
 
 
 @contextlib.contextmanager
-def reading(folder: Path, base: str) -> Iterator[sqlite3.Connection | None]:
+def reading(folder: Path) -> Iterator[sqlite3.Connection | None]:
     """The file, open to be read; None if nothing was ever learned there.
 
     Raises:
-        CorruptError: The file is damaged, of another format, or another head's.
+        CorruptError: The file is damaged, or of another format.
         StorageError: It can't be read.
     """
     file = folder / FILE
@@ -152,31 +149,42 @@ def reading(folder: Path, base: str) -> Iterator[sqlite3.Connection | None]:
             if not connection.execute("PRAGMA user_version").fetchone()[0]:
                 yield None  # the first learner has not got any further
                 return
-            check_identity(connection, file, base)
+            _check_format(connection, file)
             connection.execute("BEGIN")  # all that is read is of one moment
             yield connection
         finally:
             connection.close()
 
 
-def check_identity(connection: sqlite3.Connection, file: Path, base: str) -> None:
-    """Refuse a file of another format, or of another head.
-
-    Raises:
-        CorruptError: It is.
-    """
+def _check_format(connection: sqlite3.Connection, file: Path) -> None:
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found != _FORMAT:
         raise CorruptError(
             f"{file} has format {found}, this edgetl reads {_FORMAT}; open it with the edgetl that "
             "wrote it, or a newer one"
         )
-    row = connection.execute("SELECT value FROM facts WHERE task='' AND name='base'").fetchone()
-    if row is None or row[0] != base:
+
+
+def check_base(connection: sqlite3.Connection, task: str, base: str, file: Path) -> bool:
+    """Refuse what was learned on top of another head; False if nothing was learned for the task.
+
+    Args:
+        connection: The file.
+        task: Whose head it is.
+        base: Identity of the head that everything builds on.
+        file: Its name, for messages.
+
+    Raises:
+        CorruptError: It was another head.
+    """
+    query = "SELECT value FROM facts WHERE task=? AND name='base'"
+    row = connection.execute(query, (task,)).fetchone()
+    if row is not None and row[0] != base:
         raise CorruptError(
-            f"{file} holds what was learned on top of another head ({str(row and row[0])[:12]}, "
-            f"this one is {base[:12]}); move it away to start anew from this bundle's head"
+            f"{file} holds what was learned on top of another head ({str(row[0])[:12]}, this one "
+            f"is {base[:12]}); move it away to start anew from this bundle's head"
         )
+    return row is not None
 
 
 @contextlib.contextmanager
@@ -242,12 +250,9 @@ class _TakenError(OSError):
     """Somebody else holds the lock."""
 
 
-def _locked(folder: Path) -> int:
-    """Lock a folder until the descriptor is closed or the process ends, however it ends."""
-    if sys.platform == "win32":
-        descriptor = os.open(folder / "updates.lock", os.O_RDWR | os.O_CREAT)
-    else:  # the folder itself: no further file
-        descriptor = os.open(folder, os.O_RDONLY)
+def _locked(file: Path) -> int:
+    """Lock a file until the descriptor is closed or the process ends, however it ends."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if sys.platform == "win32":
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)

@@ -48,6 +48,7 @@ class Event:
         weights: (n,) positive.
         draws: What to rehearse, or None.
         forgotten: The column to remove, or None.
+        neighbours: Samples that a k-nearest-neighbours head keeps at most; 0 for any number.
     """
 
     labels: tuple[str, ...]
@@ -56,6 +57,7 @@ class Event:
     weights: NDArray[np.float64]
     draws: Draws | None = None
     forgotten: int | None = None
+    neighbours: int = 0
 
     @property
     def size(self) -> int:
@@ -69,8 +71,8 @@ class Event:
         if self.forgotten is not None:
             arrays["forgotten"] = np.array(self.forgotten)
         else:
-            for name in ("features", "codes", "weights"):
-                arrays[name] = getattr(self, name)
+            arrays |= {name: getattr(self, name) for name in ("features", "codes", "weights")}
+            arrays["neighbours"] = np.array(self.neighbours)
         if self.draws is not None:
             for name, array in vars(self.draws).items():
                 arrays[f"draws.{name}"] = array
@@ -90,17 +92,16 @@ class Event:
                 return forgetting(labels, int(arrays["forgotten"]))
             drawn = {n[6:]: a for n, a in arrays.items() if n.startswith("draws.")}
             draws = Draws(**drawn) if drawn else None  # type: ignore[arg-type]
-            features, codes = arrays["features"], arrays["codes"]
-            return cls(labels, features, codes, arrays["weights"], draws)  # type: ignore[arg-type]
+            own: Any = {name: arrays[name] for name in ("features", "codes", "weights")}
+            return cls(labels, **own, draws=draws, neighbours=int(arrays["neighbours"]))
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"an event of the history can't be read: {error!r}") from error
 
-    def done_to(self, head: Head, *, most_neighbours: int) -> Head:
+    def done_to(self, head: Head) -> Head:
         """A new head: this one with the event done to it; this one stays as it is.
 
         Args:
             head: Its classes are the numbers from 0.
-            most_neighbours: Samples that a k-nearest-neighbours head keeps.
 
         Raises:
             ValueError: The head has no statistics to learn on from.
@@ -112,7 +113,7 @@ class Event:
             return found
         if self.draws is None:
             found.partial_fit(self.features, self.codes, sample_weight=self.weights)
-            return _bounded(found, most_neighbours)
+            return _bounded(found, self.neighbours)
         steps = np.array_split(np.arange(len(self.codes)), len(self.draws.codes))
         for step, rows in enumerate(steps):
             weights = self.weights[rows]
@@ -127,17 +128,16 @@ class Event:
 def forgetting(labels: tuple[str, ...], column: int) -> Event:
     """The event that removes a column and leaves these labels."""
     nothing = np.empty(0)
-    return Event(
-        labels, np.empty((0, 0), np.float32), nothing.astype(np.int64), nothing, None, column
-    )
+    features, codes = np.empty((0, 0), np.float32), nothing.astype(np.int64)
+    return Event(labels, features, codes, nothing, forgotten=column)
 
 
 def head_to_bytes(head: Head, labels: tuple[str, ...], *, learning: bool) -> bytes:
     """A head to the last bit, with its labels; with `learning`, also what it goes on from."""
-    arrays = {name: np.ascontiguousarray(a) for name, a in head.exact_arrays().items()}
+    arrays = {name: np.asarray(a, order="C") for name, a in head.exact_arrays().items()}
     if learning:
         state = head.learning_state()
-        arrays |= {f"{_STATE}{name}": np.ascontiguousarray(a) for name, a in state.items()}
+        arrays |= {f"{_STATE}{name}": np.asarray(a, order="C") for name, a in state.items()}
     arrays["labels"] = _text(labels)
     return bytes(safetensors.numpy.save(arrays))
 
@@ -186,7 +186,7 @@ def array_bytes(head: Head, *, learning: bool) -> int:
 
 def _bounded(head: Head, most: int) -> Head:
     """Of neighbours beyond `most`, the first ones of the classes with the most leave."""
-    if not isinstance(head, KnnHead) or len(head.codes_) <= most:
+    if not isinstance(head, KnnHead) or len(head.codes_) <= most or not most:
         return head
     kept = np.ones(len(head.codes_), dtype=bool)
     counts = np.bincount(head.codes_)

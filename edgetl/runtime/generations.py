@@ -25,8 +25,9 @@ _READY_BYTES = 1 << 18
 """Up to so many bytes, a head that needs statistics is kept ready for prediction with every
 generation; a larger one is replayed."""
 _COLUMNS = "number, head, parent, kind, created, samples, labels, accuracy, length(event)"
-STATE, READY = "state", "ready"
-"""Roles of a whole head: with what it learns on from; for prediction alone."""
+STATE, READY, SHIPPED = "state", "ready", "shipped"
+"""Roles of a whole head: with what it learns on from; the newest, for prediction alone; for
+prediction where that is another one than what is learned on."""
 
 
 @dataclass(frozen=True)
@@ -63,36 +64,59 @@ class History:
         task: Its name.
         file: The database, for messages.
         kind: The kind of head.
-        most_neighbours: See `Event.done_to`.
         kept: Generations to go back to at least.
     """
 
-    def __init__(
-        self, task: str, file: Path, kind: str, *, most_neighbours: int, kept: int
-    ) -> None:
-        self.task, self.file, self.kind = task, file, kind
-        self.most_neighbours, self.kept = most_neighbours, kept
+    def __init__(self, task: str, file: Path, kind: str, *, kept: int) -> None:
+        self.task, self.file, self.kind, self.kept = task, file, kind, kept
         self.rows: dict[int, Row] = {}
         self.whole: set[int] = set()
+        self._newest = -1
+        self._line: list[int] = []
+        self._since = self._since_bytes = 0
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read the generations, not their heads."""
         self.rows = {row.number: row for row in _rows(connection, self.task)}
         self.whole = _whole(connection, self.task)
+        if self.rows:
+            self._follow(max(self.rows))
 
     @property
     def current(self) -> Row:
         """The newest generation."""
-        return self.rows[max(self.rows)]
+        return self.rows[self._newest]
 
     @property
     def next_number(self) -> int:
         """The number of the next generation."""
-        return max(self.rows) + 1
+        return self._newest + 1
 
+    @property
     def line(self) -> list[int]:
-        """The generations that the head in use builds on, itself first, as far as they are kept."""
-        return _line(self.rows, self.current.head)
+        """The generations that the head in use builds on, itself last, as far as they are kept."""
+        return self._line
+
+    def _follow(self, number: int) -> None:
+        """Take a generation as the newest."""
+        self._newest, head = number, self.rows[number].head
+        if self._line and self.rows[head].parent == self._line[-1] and head == number:
+            self._line.append(head)
+        else:
+            self._line = _line(self.rows, head)[::-1]
+            self._since = self._since_bytes = 0
+            start = next((n for n in reversed(self._line) if n in self.whole), head)
+            for later in self._line[self._line.index(start) + 1 :]:
+                self._count(later)
+            return
+        if head in self.whole:
+            self._since = self._since_bytes = 0
+        else:
+            self._count(head)
+
+    def _count(self, number: int) -> None:
+        self._since += 1
+        self._since_bytes += self.rows[number].event_bytes or 0
 
     def head_of(self, connection: sqlite3.Connection, number: int) -> tuple[Head, tuple[str, ...]]:
         """The head of a generation, ready to learn on, and its labels.
@@ -100,16 +124,13 @@ class History:
         Raises:
             CorruptError: Something of it is damaged or missing.
         """
-        return _restored(
-            connection, self.task, self.kind, self.file, self.rows, self.whole, number,
-            self.most_neighbours,
-        )  # fmt: skip
+        return _restored(connection, self.task, self.kind, self.file, self.rows, self.whole, number)
 
-    def ready_head(
+    def shipped_head(
         self, connection: sqlite3.Connection, number: int
     ) -> tuple[Head, tuple[str, ...]] | None:
-        """What a generation predicts with, where that is kept beside what it learns on from."""
-        content = _content(connection, self.task, number, READY, self.file)
+        """What a generation predicts with, where that is not what it learns on from."""
+        content = _content(connection, self.task, number, SHIPPED, self.file)
         return None if content is None else head_from_bytes(self.kind, content)
 
     def begin(
@@ -123,7 +144,7 @@ class History:
         kind: str = "start",
         accuracy: float | None = None,
     ) -> Row:
-        """Write a generation that builds on none before it.
+        """Write a generation with a head that no event made.
 
         Args:
             connection: In a transaction.
@@ -134,12 +155,13 @@ class History:
             kind: What made it.
             accuracy: On the guard part.
         """
-        row = Row(number, number, None, kind, time.time(), 0, (), accuracy, None)
+        parent = self.current.head if self.rows else None
+        row = Row(number, number, parent, kind, time.time(), 0, (), accuracy, None)
         _insert(connection, self.task, row, None)
         _keep(connection, self.task, number, STATE, head_to_bytes(head, labels, learning=True))
         if ready is not None:
             content = head_to_bytes(ready, labels, learning=False)
-            _keep(connection, self.task, number, READY, content)
+            _keep(connection, self.task, number, SHIPPED, content)
         return row
 
     def add(
@@ -154,12 +176,8 @@ class History:
     ) -> Row:
         """Write the next generation: an event done to the head in use, which made it `head`."""
         number, parent = self.next_number, self.current.head
-        since, size = 1, event.size
-        for ancestor in _line(self.rows, parent):
-            if ancestor in self.whole:
-                break
-            since, size = since + 1, size + (self.rows[ancestor].event_bytes or 0)
-        whole = since > _MOST_EVENTS or size > array_bytes(head, learning=True)
+        size = self._since_bytes + event.size
+        whole = self._since >= _MOST_EVENTS or size > array_bytes(head, learning=True)
         content = None if whole else event.to_bytes()
         written = None if content is None else len(content)
         row = Row(
@@ -169,76 +187,81 @@ class History:
         if whole:
             state = head_to_bytes(head, event.labels, learning=True)
             _keep(connection, self.task, number, STATE, state)
-        # Only the newest ready head is kept, and the first one, which may predict otherwise.
-        connection.execute(
-            "DELETE FROM snapshots WHERE task=? AND role=? AND number=?",
-            (self.task, READY, parent if parent not in self.whole else -1),
-        )
-        if head.needs_statistics and array_bytes(head, learning=False) <= _READY_BYTES:
-            ready = head_to_bytes(head, event.labels, learning=False)
-            _keep(connection, self.task, number, READY, ready)
+        self._keep_ready(connection, number, head, event.labels)
         return row
 
     def go_back(
-        self, connection: sqlite3.Connection, number: int, kind: str, accuracy: float | None
+        self,
+        connection: sqlite3.Connection,
+        number: int,
+        head: Head,
+        labels: tuple[str, ...],
+        *,
+        kind: str,
+        accuracy: float | None,
     ) -> Row:
-        """Write the next generation: the head of generation `number` again."""
-        head = self.rows[number].head
-        row = Row(self.next_number, head, None, kind, time.time(), 0, (), accuracy, None)
+        """Write the next generation: that of generation `number`, whose head this is, again."""
+        found = self.rows[number].head
+        row = Row(self.next_number, found, None, kind, time.time(), 0, (), accuracy, None)
         _insert(connection, self.task, row, None)
+        self._keep_ready(connection, found, head, labels)
         return row
+
+    def _keep_ready(
+        self, connection: sqlite3.Connection, number: int, head: Head, labels: tuple[str, ...]
+    ) -> None:
+        connection.execute("DELETE FROM snapshots WHERE task=? AND role=?", (self.task, READY))
+        if head.needs_statistics and array_bytes(head, learning=False) <= _READY_BYTES:
+            content = head_to_bytes(head, labels, learning=False)
+            _keep(connection, self.task, number, READY, content)
 
     def take(self, row: Row) -> None:
         """Take over a row that the database has."""
         self.rows[row.number] = row
         if row.event_bytes is None and row.head == row.number:
             self.whole.add(row.number)
+        self._follow(row.number)
 
     def surplus(self) -> list[int]:
         """Generations to let go of: none until there are many more than are to be kept.
 
-        The oldest one that stays has a whole head, and so have all that stay something to be
-        restored from.
+        The newest ones stay, with all that their heads are restored from.
         """
+        if len(self.rows) <= self.kept + _MOST_EVENTS:
+            return []
         numbers = sorted(self.rows)
-        if len(numbers) <= self.kept + _MOST_EVENTS:
-            return []
-        line = self.line()
-        oldest_wanted = numbers[-self.kept]
-        base = next((n for n in line if n in self.whole and n <= oldest_wanted), None)
-        if base is None:
-            return []
-        staying = set()
-        for number in numbers:
-            found = _line(self.rows, self.rows[number].head)
-            if number >= base and found and (base in found or min(found) > base):
-                staying.add(number)
-        staying |= {n for number in staying for n in _line(self.rows, self.rows[number].head, base)}
+        staying: set[int] = set()
+        for number in numbers[-self.kept :]:
+            staying.add(number)
+            for ancestor in _line(self.rows, self.rows[number].head):
+                staying.add(ancestor)
+                if ancestor in self.whole:
+                    break
         return [number for number in numbers if number not in staying]
 
     def let_go(self, connection: sqlite3.Connection, numbers: list[int]) -> None:
-        """Delete generations from the database; samples that they added count from the oldest."""
-        line, base = set(self.line()), min(set(self.rows) - set(numbers))
+        """Delete generations from the database; what they learned counts as the oldest one's.
+
+        The history and the samples have to be loaded again.
+        """
+        gone, line = set(numbers), set(self.line)
+        base = min(number for number in line if number not in gone)
         for number in numbers:
             key = (self.task, number)
             connection.execute("DELETE FROM generations WHERE task=? AND number=?", key)
             connection.execute("DELETE FROM snapshots WHERE task=? AND number=?", key)
             if number in line:
-                gone = "DELETE FROM samples WHERE task=? AND removed=?"
-                connection.execute(gone, key)
+                connection.execute("DELETE FROM samples WHERE task=? AND removed=?", key)
                 moved = "UPDATE samples SET added=? WHERE task=? AND added=?"
                 connection.execute(moved, (base, *key))
             else:
                 connection.execute("DELETE FROM samples WHERE task=? AND added=?", key)
                 back = "UPDATE samples SET removed=NULL WHERE task=? AND removed=?"
                 connection.execute(back, key)
-        connection.execute(
-            "UPDATE generations SET parent=NULL WHERE task=? AND number=?", (self.task, base)
-        )
 
     def listed(self) -> list[Generation]:
         """All kept generations, the oldest first."""
-        line, current = set(self.line()), self.current.number
+        line, current = set(self.line), self.current.number
         return [
             Generation(
                 number=row.number,
@@ -256,7 +279,7 @@ class History:
 
 
 def newest(
-    connection: sqlite3.Connection, task: str, kind: str, file: Path, *, most_neighbours: int
+    connection: sqlite3.Connection, task: str, kind: str, file: Path
 ) -> tuple[int, Head, tuple[str, ...]] | None:
     """The newest generation of a task, for prediction: its number, head and labels.
 
@@ -267,21 +290,22 @@ def newest(
     if not rows:
         return None
     number = max(rows)
-    content = _content(connection, task, rows[number].head, READY, file)
-    if content is not None:
-        return (number, *head_from_bytes(kind, content))
+    for role in (SHIPPED, READY):
+        content = _content(connection, task, rows[number].head, role, file)
+        if content is not None:
+            return (number, *head_from_bytes(kind, content))
     whole = _whole(connection, task)
-    head, labels = _restored(
-        connection, task, kind, file, rows, whole, rows[number].head, most_neighbours
-    )
-    return number, head, labels
+    return (number, *_restored(connection, task, kind, file, rows, whole, rows[number].head))
 
 
 def _rows(connection: sqlite3.Connection, task: str) -> list[Row]:
     found = connection.execute(
         f"SELECT {_COLUMNS} FROM generations WHERE task=? ORDER BY number", (task,)
     )
-    return [Row(*row[:6], tuple(json.loads(row[6])), *row[7:]) for row in found]
+    return [
+        Row(number, head, parent, kind, created, samples, tuple(json.loads(labels)), accuracy, size)
+        for number, head, parent, kind, created, samples, labels, accuracy, size in found
+    ]
 
 
 def _whole(connection: sqlite3.Connection, task: str) -> set[int]:
@@ -305,7 +329,6 @@ def _restored(
     rows: dict[int, Row],
     whole: set[int],
     number: int,
-    most_neighbours: int,
 ) -> tuple[Head, tuple[str, ...]]:
     """The head of a generation and its labels."""
     line = _line(rows, number)
@@ -321,7 +344,7 @@ def _restored(
             raise damaged(file, f"generation {later} has no event")
         event = Event.from_bytes(opened(stored, file))
         try:
-            head = event.done_to(head, most_neighbours=most_neighbours)
+            head = event.done_to(head)
         except ValueError as error:
             raise CorruptError(f"generation {later} can't be done again: {error}") from error
         labels = event.labels

@@ -20,7 +20,7 @@ class LearningOptions:
     Args:
         memory_bytes: Most bytes of kept features (float16, so 2 dim bytes per sample), the guard
             part not counted. A k-nearest-neighbours head keeps at most the samples it was shipped
-            with and as many as fit into twice this (its own are float32).
+            with and twice as many as the memory, which takes four times the bytes.
         policy: Which kept sample makes room for a new one. ``"balanced"``: one of the class with
             the most; ``"reservoir"``: any, so that every sample that ever came is as likely to be
             there.

@@ -91,7 +91,7 @@ class Memory:
         self.guard_per_class = guard_per_class
         self.samples: dict[int, Kept] = {}
         self.seen: Counter[str] = Counter()
-        self.line: frozenset[int] = frozenset()
+        self.line: set[int] = set()
         self.active: dict[str, list[int]] = {}
         self._next = 1
         self._guards: Counter[str] = Counter()
@@ -128,7 +128,7 @@ class Memory:
 
     def follow(self, line: Collection[int]) -> None:
         """Count what the generations in `line` have, the head in use being the last of them."""
-        self.line = frozenset(line)
+        self.line = set(line)
         self.active, self._guards = {}, Counter()
         for number, sample in self.samples.items():
             if not self._counts(sample):
@@ -171,7 +171,7 @@ class Memory:
         plan = Plan()
         chance = random.Random(generation)
         lists: dict[str, list[int]] = {}
-        guards, pending = Counter(self._guards), {}
+        guards, pending = Counter(self._guards), dict[int, Kept]()
         kept = self._rehearsable
         total = sum(self.seen.values())
         idle: list[int] | None = None
@@ -269,9 +269,9 @@ class Memory:
             [(self.task, f"seen:{label}", count) for label, count in plan.seen.items()],
         )
 
-    def take(self, plan: Plan, line: Collection[int]) -> None:
-        """Take over a plan that the database has."""
-        self.line = frozenset(line)
+    def take(self, plan: Plan, generation: int) -> None:
+        """Take over a plan of a generation that the database has."""
+        self.line.add(generation)
         for number in plan.dropped:
             sample = self.samples.pop(number)
             if self._counts(sample):
@@ -284,7 +284,8 @@ class Memory:
                 self._guards[sample.label] += 1
             else:
                 self.active.setdefault(sample.label, []).append(sample.number)
-        self._next = max(self._next, *(s.number + 1 for s in plan.added), 0)
+        if plan.added:
+            self._next = plan.added[-1].number + 1
         self._rehearsable += sum(not s.guard for s in plan.added) - len(plan.dropped)
         self.seen.update({label: n - self.seen[label] for label, n in plan.seen.items()})
 
@@ -295,11 +296,11 @@ class Memory:
             [(generation, self.task, s.number) for s in self._of(label)],
         )
 
-    def forgot(self, label: str, generation: int, line: Collection[int]) -> None:
+    def forgot(self, label: str, generation: int) -> None:
         """Take over what `remove` wrote."""
         for sample in self._of(label):
             sample.removed = generation
-        self.follow(line)
+        self.follow({*self.line, generation})
 
     def _of(self, label: str) -> list[Kept]:
         return [s for s in self.samples.values() if s.label == label and self._counts(s)]

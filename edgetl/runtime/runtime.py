@@ -5,7 +5,6 @@ It knows bundles, engines and heads; it does not know where they came from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
@@ -17,8 +16,10 @@ from edgetl.decode import Source, prepare, read_image
 from edgetl.engines.base import available_cores
 from edgetl.errors import DataError
 from edgetl.runtime.opening import bundle_engine, bundle_target
+from edgetl.runtime.options import LearningOptions
 from edgetl.runtime.prediction import Prediction
 from edgetl.runtime.task import TaskHead
+from edgetl.runtime.teachable import Teachable
 from edgetl.targets import ServingTarget
 
 Many: TypeAlias = list[Any] | tuple[Any, ...]
@@ -27,31 +28,35 @@ Many: TypeAlias = list[Any] | tuple[Any, ...]
 _BATCH = 8
 
 
-class Runtime:
-    """Predicts with a bundle. Safe to call from several threads.
+class Runtime(Teachable):
+    """Predicts with a bundle, and learns. Safe to call from several threads.
+
+    Where an earlier runtime learned and was stopped before it saved, this one goes on from there.
 
     Args:
         bundle: The bundle to run.
         target: The engine that runs its graph; what the bundle was exported for if None, which for
             one that was not exported is ONNX Runtime on the CPU.
+        learning: How it learns, if it does.
 
     Raises:
-        CorruptError: The graph was changed after the bundle was loaded.
+        CorruptError: The graph was changed after the bundle was loaded, or what was learned is
+            damaged.
         MissingDependencyError: The engine's package is not installed.
         ParityError: The engine computes other features than the one the head was fitted with.
         ValueError: The target can't run what the bundle was exported for.
     """
 
-    def __init__(self, bundle: Bundle, *, target: ServingTarget | None = None) -> None:
-        self.bundle = bundle
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        target: ServingTarget | None = None,
+        learning: LearningOptions | None = None,
+    ) -> None:
+        super().__init__(bundle, learning)
         self.target = target or bundle_target(bundle)
         self.engine = bundle_engine(bundle, self.target, purpose="serve")
-        manifest = bundle.manifest
-        self.tasks: Mapping[str, TaskHead] = {
-            name: TaskHead(manifest.record(name).labels, bundle.fitted(name))
-            for name in (manifest.task, *manifest.tasks)
-        }
-        """Every head, the main one first, by the name of its task."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -109,6 +114,19 @@ class Runtime:
         names = [f"sample {first + position}" for position in range(len(sources))]
         return self._score(self._prepare(sources, names), features)
 
+    def features(self, samples: Many) -> NDArray[np.float32]:
+        """Features (n, dim) of samples; errors as of `predict`."""
+        parts = [
+            self.engine(
+                self._prepare(
+                    samples[start : start + _BATCH],
+                    [f"sample {place}" for place in range(start, start + _BATCH)],
+                )
+            )
+            for start in range(0, len(samples), _BATCH)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, self.engine.dim), np.float32)
+
     def _prepare(self, sources: Many, names: list[str]) -> NDArray[Any]:
         """A batch of the samples, which have `names` in errors."""
         batch = self._buffer(len(sources))
@@ -137,18 +155,24 @@ class Runtime:
         return self.task().answer(self.engine(batch), features=features)
 
 
-def load(path: str | Path, *, target: ServingTarget | None = None) -> Runtime:
-    """Open a bundle for prediction.
+def load(
+    path: str | Path,
+    *,
+    target: ServingTarget | None = None,
+    learning: LearningOptions | None = None,
+) -> Runtime:
+    """Open a bundle for prediction and learning.
 
     Args:
         path: The bundle's folder.
         target: The engine to run it with; what the bundle was exported for if None.
+        learning: How it learns, if it does.
 
     Raises:
         FileNotFoundError: There is no bundle at `path`.
-        CorruptError: The bundle was changed after it was written.
+        CorruptError: The bundle was changed after it was written, or what was learned is damaged.
         MissingDependencyError: The engine's package is not installed.
         ParityError: The engine computes other features than the one the head was fitted with.
         ValueError: The target asks for another precision than the graph's.
     """
-    return Runtime(Bundle.load(path), target=target)
+    return Runtime(Bundle.load(path), target=target, learning=learning)
