@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgetl.exporter.search import SearchOptions as SearchOptions
     from edgetl.exporter.verify import VerifyOptions as VerifyOptions
     from edgetl.preprocess import Preprocess as Preprocess
+    from edgetl.runtime import LearningOptions as LearningOptions
     from edgetl.runtime import Prediction as Prediction
     from edgetl.runtime import Runtime as Runtime
     from edgetl.runtime import load as load
@@ -47,6 +48,7 @@ _HOMES = {
     "Evidence": "edgetl.bundle",
     "ExportOptions": "edgetl._export",
     "GraphOptions": "edgetl.exporter.artefact",
+    "LearningOptions": "edgetl.runtime",
     "Limits": "edgetl.bundle",
     "OnnxRuntime": "edgetl.targets",
     "OpenVino": "edgetl.targets",
@@ -75,6 +77,7 @@ __all__ = [
     "Evidence",
     "ExportOptions",
     "GraphOptions",
+    "LearningOptions",
     "Limits",
     "OnnxRuntime",
     "OpenVino",

@@ -156,6 +156,23 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection | None]:
             connection.close()
 
 
+def copied(folder: Path, destination: Path) -> None:
+    """Copy the file of one folder, as it is at this moment, into another; nothing if there is none.
+
+    Raises:
+        CorruptError: The file is damaged, or of another format.
+        StorageError: It can't be read, or the copy not be written.
+    """
+    with reading(folder) as connection:
+        if connection is not None:
+            connection.execute("COMMIT")
+            copy = sqlite3.connect(destination / FILE)
+            try:
+                connection.backup(copy)
+            finally:
+                copy.close()
+
+
 def _check_format(connection: sqlite3.Connection, file: Path) -> None:
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found != _FORMAT:
@@ -201,6 +218,8 @@ def told(file: Path) -> Iterator[None]:
         if "malformed" in str(error):
             raise damaged(file, error) from error
         raise _unwritable(file, error) from error
+    except sqlite3.ProgrammingError as error:
+        raise ValueError(f"this learner of {file} was closed; take a new one") from error
     except sqlite3.DatabaseError as error:
         raise damaged(file, error) from error
 

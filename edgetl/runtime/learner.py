@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edgetl.errors import StorageError
 from edgetl.heads import Head
 from edgetl.heads.validate import check_features, check_weights
 from edgetl.runtime.database import sealed, told
@@ -322,7 +324,8 @@ class Learner(LearnerState):
         numbers = self._history.surplus()
         if not numbers:
             return
-        with self._database.transaction() as connection:
+        # The update was kept; where there is no room, the next one tries again.
+        with suppress(StorageError), self._database.transaction() as connection:
             self._history.let_go(connection, numbers)
         with told(self._database.file):
             self._history.load(self._database.connection)

@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from edgetl.bundle import Bundle, base_fingerprint, check_learnable, commit, updated
 from edgetl.decode import Source
 from edgetl.runtime.database import FILE, Database, check_base, reading
-from edgetl.runtime.generations import newest
+from edgetl.runtime.generations import History, newest
 from edgetl.runtime.learner import Learner
 from edgetl.runtime.learner_state import Start
-from edgetl.runtime.options import LearningOptions, Update
+from edgetl.runtime.options import Generation, LearningOptions, Update
 from edgetl.runtime.task import TaskHead
 
 if TYPE_CHECKING:
@@ -239,3 +239,21 @@ class Teachable:
                 found = newest(connection, name, record.head, file)
                 if found is not None and found[0] > saved:
                     answering.replace(found[2], found[1])
+
+
+def history_of(bundle: Bundle, task: str | None = None) -> list[Generation]:
+    """The history beside a bundle, the oldest first, without learning; empty where there is none.
+
+    Raises:
+        CorruptError: It is damaged.
+        ValueError: There is no such task.
+    """
+    record, name = bundle.manifest.record(task), task or bundle.manifest.task
+    if bundle.path is None:
+        return []
+    with reading(bundle.path) as connection:
+        if connection is None:
+            return []
+        history = History(name, bundle.path / FILE, record.head, kept=1)
+        history.load(connection)
+        return history.listed() if history.rows else []
