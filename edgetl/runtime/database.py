@@ -141,7 +141,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection | None]:
         yield None
         return
     # Where nothing can be written beside it, and nothing waits there, it is read as it lies.
-    still = not os.access(folder, os.W_OK) and not file.with_name(f"{FILE}-wal").exists()
+    still = not _writable(folder) and not file.with_name(f"{FILE}-wal").exists()
     name = f"file:{quote(str(file.resolve()))}?{'immutable=1' if still else 'mode=ro'}"
     with told(file):
         connection = sqlite3.connect(name, uri=True, timeout=_WAIT_SECONDS, isolation_level=None)
@@ -182,8 +182,11 @@ def _check_format(connection: sqlite3.Connection, file: Path) -> None:
         )
 
 
-def check_base(connection: sqlite3.Connection, task: str, base: str, file: Path) -> bool:
-    """Refuse what was learned on top of another head; False if nothing was learned for the task.
+def saved_heads(connection: sqlite3.Connection, task: str, base: str, file: Path) -> list[str]:
+    """Digests of the heads that the bundle may have while the file's is the newer one.
+
+    Any other head in the bundle was put there by somebody else, later. Empty if nothing was learned
+    for the task.
 
     Args:
         connection: The file.
@@ -194,14 +197,15 @@ def check_base(connection: sqlite3.Connection, task: str, base: str, file: Path)
     Raises:
         CorruptError: It was another head.
     """
-    query = "SELECT value FROM facts WHERE task=? AND name='base'"
-    row = connection.execute(query, (task,)).fetchone()
+    query = "SELECT value FROM facts WHERE task=? AND name=?"
+    row = connection.execute(query, (task, "base")).fetchone()
     if row is not None and row[0] != base:
         raise CorruptError(
             f"{file} holds what was learned on top of another head ({str(row[0])[:12]}, this one "
             f"is {base[:12]}); move it away to start anew from this bundle's head"
         )
-    return row is not None
+    heads = connection.execute(query, (task, "saved")).fetchone()
+    return [] if row is None or heads is None else str(heads[0]).split()
 
 
 @contextlib.contextmanager
@@ -267,6 +271,10 @@ def _unwritable(file: Path, error: Exception) -> StorageError:
 
 class _TakenError(OSError):
     """Somebody else holds the lock."""
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _locked(file: Path) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgetl.bundle import Fitted, Learning
 from edgetl.heads import Head, KnnHead
-from edgetl.runtime.database import Database, check_base, opened, told
+from edgetl.runtime.database import Database, opened, saved_heads, told
 from edgetl.runtime.events import whole_head
 from edgetl.runtime.generations import History
 from edgetl.runtime.guard import Guard, Rule
@@ -35,6 +35,7 @@ class Start:
         task: Name of the task.
         base: Identity of the shipped head, which updates belong to.
         generation: Number of the bundle's head.
+        digest: SHA-256 of the file of that head.
         fitted: That head, and what it can learn on from.
         labels: Its labels.
     """
@@ -42,6 +43,7 @@ class Start:
     task: str
     base: str
     generation: int
+    digest: str
     fitted: Fitted
     labels: tuple[str, ...]
 
@@ -80,12 +82,13 @@ class LearnerState:
 
     def _open(self, start: Start) -> None:
         connection = self._database.connection
-        if check_base(connection, self.task, start.base, self._database.file):
+        saved = saved_heads(connection, self.task, start.base, self._database.file)
+        if saved:
             self._history.load(connection)
         if not self._history.rows:
             self._begin(start, "start")
-        elif start.generation > self._history.current.number:
-            self._begin(start, "apply")  # somebody else put a newer head in place
+        elif start.digest not in saved:
+            self._begin(start, "apply")  # somebody else put another head in place
         self._reload()
 
     def _begin(self, start: Start, kind: str) -> None:
@@ -95,6 +98,8 @@ class LearnerState:
         head, whole = prepared(ready, start.fitted.head, learning)
         plan = Plan()
         number = start.generation
+        if self._history.rows:
+            number = max(number, self._history.next_number)
         if learning is not None and not self._history.rows:
             plan = self._shipped(learning, start.labels, number)
         with self._database.transaction() as connection:
@@ -103,6 +108,7 @@ class LearnerState:
             )
             self._memory.write(connection, plan)
             self._put(connection, "base", start.base)
+            self._put(connection, "saved", start.digest)
             self._put(connection, "whole", int(kind == "start" and whole and not plan.dropped))
             if isinstance(ready, KnnHead) and kind == "start":
                 self._put(connection, "neighbours", len(ready.codes_))
@@ -228,6 +234,14 @@ class LearnerState:
             self._guard.right, self._guard.anchor = right, anchor
         else:
             self._guard.adopt(self._answering.head, self.labels)
+
+    def saving(self, old: str, new: str) -> None:
+        """Remember the digests of the bundle's head and of the one about to take its place.
+
+        Whether the process gets there or not, the bundle's head is then a known one.
+        """
+        with self._lock, self._database.transaction() as connection:
+            self._put(connection, "saved", f"{old} {new}")
 
     def _put(self, connection: sqlite3.Connection, name: str, value: str | int | bytes) -> None:
         query = "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)"

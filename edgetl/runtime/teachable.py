@@ -6,6 +6,7 @@ and learners, and nothing about images.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgetl.bundle import Bundle, base_fingerprint, check_learnable, commit, updated
 from edgetl.decode import Source
-from edgetl.runtime.database import FILE, Database, check_base, reading
+from edgetl.runtime.database import FILE, Database, reading, saved_heads
 from edgetl.runtime.generations import History, newest
 from edgetl.runtime.learner import Learner
 from edgetl.runtime.learner_state import Start
@@ -82,6 +83,7 @@ class Teachable:
                     name,
                     base_fingerprint(self.bundle, name),
                     0 if record.update is None else record.update.generation,
+                    manifest.files[record.arrays].sha256,
                     self.bundle.fitted(name),
                     record.labels,
                 )
@@ -174,6 +176,11 @@ class Teachable:
             if path is not None:
                 return changed.save(path)
             if changed is not self.bundle:
+                content, manifest = changed.small_files(), self.bundle.manifest
+                for task, learner in self._learners.items():
+                    old = manifest.files[manifest.record(task).arrays].sha256
+                    arrays = content[changed.manifest.record(task).arrays]
+                    learner.saving(old, hashlib.sha256(arrays).hexdigest())
                 self.bundle = commit(self.bundle, changed)
             return self.bundle
 
@@ -233,11 +240,12 @@ class Teachable:
             file = self._folder() / FILE
             for name, answering in self.tasks.items():
                 record = self.bundle.manifest.record(name)
-                saved = 0 if record.update is None else record.update.generation
-                if not check_base(connection, name, base_fingerprint(self.bundle, name), file):
+                base = base_fingerprint(self.bundle, name)
+                digest = self.bundle.manifest.files[record.arrays].sha256
+                if digest not in saved_heads(connection, name, base, file):
                     continue
                 found = newest(connection, name, record.head, file)
-                if found is not None and found[0] > saved:
+                if found is not None:
                     answering.replace(found[2], found[1])
 
 
