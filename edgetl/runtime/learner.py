@@ -93,10 +93,12 @@ class Learner(LearnerState):
         event = self._event(features, names, weights, labels, number)
         head = event.done_to(self._head)
         verdict = self._guard.judge(head, labels, rule)
-        foreseen = self._foreseen(features, names) if released is None else []
+        expected = self._expected(features, names)
         if verdict.reason:
             return self._turned_down(event, names, labels[len(known) :], verdict)
-        plan = self._memory.plan(features.astype(np.float16), names, weights, generation=number)
+        plan = self._memory.plan(
+            features.astype(np.float16), names, weights, generation=number, expected=expected
+        )
         whole = not plan.dropped and len(plan.added) == len(names)
         fresh = [sample for sample in plan.added if sample.guard]
         right = verdict.right
@@ -106,7 +108,8 @@ class Learner(LearnerState):
             right = np.concatenate([right, grown.answered(head, labels)])
         anchor = self._anchor(right, anew=rule is None and self._rule is not None)
         recent = deque(self._recent, maxlen=RECENT)
-        recent.extend(foreseen)
+        known_ones = [right for right, name in zip(expected, names, strict=True) if name in known]
+        recent.extend(known_ones if released is None else ())
         with self._database.transaction() as connection:
             about = tuple(dict.fromkeys(names))
             row = self._history.add(
@@ -119,7 +122,7 @@ class Learner(LearnerState):
                 self._put(connection, "whole", 0)
             if fresh or not np.array_equal(anchor, self._guard.anchor):
                 self._put(connection, "anchor", sealed(anchor.tobytes()))
-            if foreseen:
+            if recent:
                 self._put(connection, "recent", sealed(bytes(recent)))
         self._take(row, head, labels)
         self._memory.take(plan, row.number)
@@ -156,12 +159,12 @@ class Learner(LearnerState):
         )
         return Event(labels, features, codes, weights, draws)
 
-    def _foreseen(self, features: NDArray[np.float32], names: list[str]) -> list[bool]:
-        """Which samples of known classes the head in use has right before it learns them."""
-        known = set(self.labels)
+    def _expected(self, features: NDArray[np.float32], names: list[str]) -> list[bool]:
+        """Which samples the head in use has right before it learns them."""
         found = self._answering.head.predict_proba(features).argmax(axis=1)
+        labels = self.labels
         pairs = zip(found.tolist(), names, strict=True)
-        return [self.labels[code] == name for code, name in pairs if name in known]
+        return [labels[code] == name for code, name in pairs]
 
     def _anchor(self, right: NDArray[np.bool_], *, anew: bool) -> NDArray[np.bool_]:
         """The best head's answers after an update; new samples count as the updated head's."""

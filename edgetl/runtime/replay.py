@@ -95,6 +95,7 @@ class Memory:
         self.active: dict[str, list[int]] = {}
         self._next = 1
         self._guards: Counter[str] = Counter()
+        self._shipped: set[str] = set()
         self._rehearsable = 0
 
     def load(self, connection: sqlite3.Connection, line: Collection[int]) -> None:
@@ -129,12 +130,14 @@ class Memory:
     def follow(self, line: Collection[int]) -> None:
         """Count what the generations in `line` have, the head in use being the last of them."""
         self.line = set(line)
-        self.active, self._guards = {}, Counter()
+        self.active, self._guards, self._shipped = {}, Counter(), set()
         for number, sample in self.samples.items():
             if not self._counts(sample):
                 continue
             if sample.guard:
                 self._guards[sample.label] += 1
+                if not sample.weight:
+                    self._shipped.add(sample.label)
             else:
                 self.active.setdefault(sample.label, []).append(number)
         self._rehearsable = sum(not sample.guard for sample in self.samples.values())
@@ -158,6 +161,7 @@ class Memory:
         *,
         generation: int,
         guard: bool | None = None,
+        expected: Sequence[bool] = (),
     ) -> Plan:
         """What to keep of new samples (n, dim), and what makes room for them.
 
@@ -167,6 +171,8 @@ class Memory:
             weights: (n,) how many samples each stands for.
             generation: The one that adds them; it also decides what chance decides.
             guard: Whether they go to the guard part; some do if None.
+            expected: Whether the head had each right before; of classes with shipped guard samples,
+                only such ones join those, so that mislabelled ones don't.
         """
         plan = Plan()
         chance = random.Random(generation)
@@ -180,7 +186,11 @@ class Memory:
             plan.seen[label], total = seen, total + 1
             joins = guard
             if guard is None:
-                joins = seen % _GUARD_SHARE == 0 and guards[label] < self.guard_per_class
+                joins = (
+                    seen % _GUARD_SHARE == 0
+                    and guards[label] < self.guard_per_class
+                    and (expected[row] or label not in self._shipped)
+                )
             sample = Kept(
                 self._next + row,
                 label,
