@@ -23,6 +23,7 @@ from edgetl.runtime.generations import Row
 from edgetl.runtime.guard import Guard, Rule, Verdict
 from edgetl.runtime.learner_state import RECENT, LearnerState
 from edgetl.runtime.options import Generation, Quarantined, Update
+from edgetl.runtime.rehearsal import batches
 
 _MOST_STEPS = 256
 
@@ -148,11 +149,11 @@ class Learner(LearnerState):
         # Steps depend on their order: samples that come sorted by class are mixed.
         order = np.random.default_rng(number).permutation(len(codes))
         features, codes, weights = features[order], codes[order], weights[order]
-        draws = self._memory.draw(
+        draws = batches(
+            self._memory.pools(labels),
             features.astype(np.float16),
             codes,
             weights,
-            labels,
             size=self.options.rehearsal,
             steps=min(len(codes), _MOST_STEPS),
             generation=number,

@@ -24,7 +24,8 @@ class LearningOptions:
         policy: Which kept sample makes room for a new one. ``"balanced"``: one of the class with
             the most; ``"reservoir"``: any, so that every sample that ever came is as likely to be
             there.
-        rehearsal: Remembered samples per step of a head that rehearses (softmax).
+        rehearsal: Remembered samples that a head which rehearses (softmax) goes through after each
+            sample learned.
         guard: What happens to an update that the guard finds harmful: it is refused, or put aside
             until somebody looks at it. ``"off"``: everything is kept.
         max_drop: Accuracy on the guard part that may be lost, in points (100 is all of it).
@@ -46,7 +47,7 @@ class LearningOptions:
 
     memory_bytes: int = 4_000_000
     policy: Literal["balanced", "reservoir"] = "balanced"
-    rehearsal: int = 32
+    rehearsal: int = 128
     guard: Literal["refuse", "quarantine", "off"] = "refuse"
     max_drop: float = 2.0
     max_class_drop: float = 25.0

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edgetl.errors import CorruptError
 from edgetl.runtime.database import opened, sealed
-from edgetl.runtime.events import Draws
+from edgetl.runtime.rehearsal import Card
 
 _GUARD_SHARE = 4
 """One in so many learned samples of a class joins the guard part, the first ones not."""
@@ -315,54 +315,11 @@ class Memory:
     def _of(self, label: str) -> list[Kept]:
         return [s for s in self.samples.values() if s.label == label and self._counts(s)]
 
-    def draw(
-        self,
-        features: NDArray[np.float16],
-        codes: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        labels: tuple[str, ...],
-        *,
-        size: int,
-        steps: int,
-        generation: int,
-    ) -> Draws:
-        """Mini-batches to rehearse, one after each of `steps` parts of new samples.
-
-        A batch has all samples of its part with their weights, and as many others of each class as
-        of any other, from the memory and the parts before.
-
-        Args:
-            features: (n, dim) float16, new.
-            codes: (n,) their classes among `labels`.
-            weights: (n,) how much each counts.
-            labels: All classes.
-            size: Samples of a batch beside the part's own.
-            steps: How many batches, 1 to n.
-            generation: Decides what chance decides.
-        """
-        chance = random.Random(generation)
+    def pools(self, labels: tuple[str, ...]) -> dict[int, list[Card]]:
+        """What there is to rehearse: features and weights by place among `labels`."""
         names = {label: code for code, label in enumerate(labels)}
-        pools: dict[int, list[NDArray[np.float16]]] = {
-            names[label]: [self.samples[number].features for number in numbers]
+        return {
+            names[label]: [(self.samples[n].features, self.samples[n].weight) for n in numbers]
             for label, numbers in self.active.items()
             if label in names
         }
-        parts = np.array_split(np.arange(len(codes)), steps)
-        width = size + len(parts[0])
-        drawn = np.empty((steps, width, self.dim), np.float16)
-        drawn_codes = np.empty((steps, width), np.int64)
-        drawn_weights = np.ones((steps, width))
-        for step, part in enumerate(parts):
-            own = len(part)
-            drawn[step, :own], drawn_codes[step, :own] = features[part], codes[part]
-            drawn_weights[step, :own] = weights[part]
-            for row in part.tolist():
-                pools.setdefault(int(codes[row]), []).append(features[row])
-            turns = sorted(pools)
-            chance.shuffle(turns)
-            for place in range(own, width):
-                code = turns[(place - own) % len(turns)]
-                pool = pools[code]
-                drawn[step, place] = pool[chance.randrange(len(pool))]
-                drawn_codes[step, place] = code
-        return Draws(drawn, drawn_codes, drawn_weights)
