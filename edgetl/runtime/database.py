@@ -40,7 +40,8 @@ CREATE TABLE snapshots (
     PRIMARY KEY (task, number, role));
 CREATE TABLE samples (
     task TEXT NOT NULL, number INTEGER NOT NULL, guard INTEGER NOT NULL, label TEXT NOT NULL,
-    weight REAL NOT NULL, added INTEGER NOT NULL, removed INTEGER, features BLOB NOT NULL,
+    weight REAL NOT NULL, added INTEGER NOT NULL, removed INTEGER, dropped INTEGER,
+    features BLOB NOT NULL,
     PRIMARY KEY (task, number));
 CREATE TABLE quarantine (
     id INTEGER PRIMARY KEY AUTOINCREMENT, task TEXT NOT NULL, created REAL NOT NULL,

@@ -7,9 +7,9 @@ rest is replayed. It knows heads, and nothing about files or who decides what is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import safetensors.numpy
@@ -28,13 +28,21 @@ class Draws:
 
     Attributes:
         features: (steps, m, dim) float16.
+        numbers: (steps, m) of the samples in the memory, or -1 - i for new sample i; they are
+            stored instead of the features.
         codes: (steps, m) class of each.
         weights: (steps, m) positive.
     """
 
     features: NDArray[np.float16]
+    numbers: NDArray[np.int64]
     codes: NDArray[np.int64]
     weights: NDArray[np.float64]
+
+
+Lookup: TypeAlias = Callable[[int], NDArray[np.float16]]
+"""Gives the features (dim,) of a sample in the memory, by its number."""
+_DRAWN = ("numbers", "codes", "weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +70,7 @@ class Event:
     @property
     def size(self) -> int:
         """Bytes that its arrays take."""
-        drawn = 0 if self.draws is None else sum(a.nbytes for a in vars(self.draws).values())
+        drawn = 0 if self.draws is None else 3 * self.draws.numbers.nbytes
         return self.features.nbytes + self.codes.nbytes + self.weights.nbytes + drawn
 
     def to_bytes(self) -> bytes:
@@ -74,13 +82,16 @@ class Event:
             arrays |= {name: getattr(self, name) for name in ("features", "codes", "weights")}
             arrays["neighbours"] = np.array(self.neighbours)
         if self.draws is not None:
-            for name, array in vars(self.draws).items():
-                arrays[f"draws.{name}"] = array
+            arrays |= {f"draws.{name}": getattr(self.draws, name) for name in _DRAWN}
         return bytes(safetensors.numpy.save(arrays))
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Event:
+    def from_bytes(cls, content: bytes, lookup: Lookup) -> Event:
         """What `to_bytes` gave.
+
+        Args:
+            content: The bytes.
+            lookup: Where remembered samples are found.
 
         Raises:
             CorruptError: It is something else.
@@ -90,9 +101,11 @@ class Event:
             labels = _labels(arrays)
             if "forgotten" in arrays:
                 return forgetting(labels, int(arrays["forgotten"]))
-            drawn = {n[6:]: a for n, a in arrays.items() if n.startswith("draws.")}
-            draws = Draws(**drawn) if drawn else None  # type: ignore[arg-type]
             own: Any = {name: arrays[name] for name in ("features", "codes", "weights")}
+            draws = None
+            if "draws.numbers" in arrays:
+                drawn: Any = {name: arrays[f"draws.{name}"] for name in _DRAWN}
+                draws = Draws(_looked_up(drawn["numbers"], own["features"], lookup), **drawn)
             return cls(labels, **own, draws=draws, neighbours=int(arrays["neighbours"]))
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"an event of the history can't be read: {error!r}") from error
@@ -123,6 +136,15 @@ class Event:
                 remembered, self.draws.codes[step], sample_weight=self.draws.weights[step]
             )
         return found
+
+
+def _looked_up(
+    numbers: NDArray[np.int64], new: NDArray[np.float32], lookup: Lookup
+) -> NDArray[np.float16]:
+    features = np.empty((*numbers.shape, new.shape[1]), np.float16)
+    for place, number in np.ndenumerate(numbers):
+        features[place] = new[-1 - number] if number < 0 else lookup(int(number))
+    return features
 
 
 def forgetting(labels: tuple[str, ...], column: int) -> Event:

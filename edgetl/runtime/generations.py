@@ -13,6 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgetl.errors import CorruptError
 from edgetl.heads import Head
 from edgetl.runtime.database import damaged, opened, sealed
@@ -258,6 +261,12 @@ class History:
                 connection.execute("DELETE FROM samples WHERE task=? AND added=?", key)
                 back = "UPDATE samples SET removed=NULL WHERE task=? AND removed=?"
                 connection.execute(back, key)
+        # What made room was kept for the events that rehearsed it.
+        events = [n for n in self.rows if n not in gone and n not in self.whole]
+        connection.execute(
+            "DELETE FROM samples WHERE task=? AND dropped<=?",
+            (self.task, min(events, default=self._newest)),
+        )
 
     def listed(self) -> list[Generation]:
         """All kept generations, the oldest first."""
@@ -337,12 +346,20 @@ def _restored(
     if start is None or content is None:
         raise damaged(file, f"generation {number} has no whole head to start from")
     head, labels = head_from_bytes(kind, content)
+
+    def lookup(number: int) -> NDArray[np.float16]:
+        query = "SELECT features FROM samples WHERE task=? AND number=?"
+        row = connection.execute(query, (task, number)).fetchone()
+        if row is None:
+            raise damaged(file, f"sample {number} is missing")
+        return np.frombuffer(opened(row[0], file), dtype=np.float16)
+
     for later in reversed(line[: line.index(start)]):
         query = "SELECT event FROM generations WHERE task=? AND number=?"
         stored = connection.execute(query, (task, later)).fetchone()[0]
         if stored is None:
             raise damaged(file, f"generation {later} has no event")
-        event = Event.from_bytes(opened(stored, file))
+        event = Event.from_bytes(opened(stored, file), lookup)
         try:
             head = event.done_to(head)
         except ValueError as error:

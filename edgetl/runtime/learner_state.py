@@ -68,6 +68,7 @@ class LearnerState:
             memory_bytes=options.memory_bytes,
             balanced=options.policy == "balanced",
             guard_per_class=options.guard_per_class,
+            rehearsed=getattr(start.fitted.head, "rehearses", False),
         )
         self._history = History(
             start.task,
@@ -96,10 +97,10 @@ class LearnerState:
         ready = whole_head(start.fitted.head.kind, start.fitted.head.exact_arrays())
         learning = start.fitted.learning
         head, whole = prepared(ready, start.fitted.head, learning)
-        plan = Plan()
         number = start.generation
         if self._history.rows:
             number = max(number, self._history.next_number)
+        plan = Plan(number)
         if learning is not None and not self._history.rows:
             plan = self._shipped(learning, start.labels, number)
         with self._database.transaction() as connection:
@@ -134,7 +135,7 @@ class LearnerState:
         # Each of them stands for so many that came before.
         came = np.bincount(learning.codes, learning.weights, minlength=len(labels)).round()
         seen = {label: int(count) for label, count in zip(labels, came, strict=True) if count}
-        return Plan(plan.added + memory.added, memory.dropped, seen)
+        return Plan(number, plan.added + memory.added, memory.dropped, seen)
 
     def _reload(self) -> None:
         """Become what the database has."""

@@ -10,6 +10,10 @@ import sqlite3
 import time
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.errors import CorruptError
 from edgetl.runtime.database import opened, sealed
 from edgetl.runtime.events import Event
 from edgetl.runtime.options import LearningOptions, Quarantined
@@ -80,7 +84,7 @@ class Quarantine:
         row = connection.execute(query, (self.task, number)).fetchone()
         if row is None:
             raise self._unknown(number)
-        return Event.from_bytes(opened(row[0], self.file))
+        return Event.from_bytes(opened(row[0], self.file), _none_drawn)
 
     def remove(self, connection: sqlite3.Connection, number: int) -> None:
         """Delete one.
@@ -94,3 +98,7 @@ class Quarantine:
 
     def _unknown(self, number: int) -> ValueError:
         return ValueError(f"nothing was put aside by the number {number}")
+
+
+def _none_drawn(number: int) -> NDArray[np.float16]:
+    raise CorruptError(f"an update that was put aside names sample {number}, but rehearses none")

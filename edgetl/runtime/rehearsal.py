@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from edgetl.runtime.events import Draws
 
-Card: TypeAlias = tuple[NDArray[np.float16], float]
-"""Features (dim,) of a sample, and how many samples it stands for."""
+Card: TypeAlias = tuple[NDArray[np.float16], float, int]
+"""Features (dim,) of a sample, how many samples it stands for, and its number; see `Draws`."""
 
 
 def batches(
@@ -50,11 +50,11 @@ def batches(
     width = max(size, len(parts[0]))
     drawn = np.empty((steps, width, features.shape[1]), np.float16)
     drawn_codes = np.empty((steps, width), np.int64)
-    drawn_weights = np.empty((steps, width))
+    drawn_weights, numbers = np.empty((steps, width)), np.empty((steps, width), np.int64)
     for step, part in enumerate(parts):
         own = Counter(codes[part].tolist())
         for row in part.tolist():
-            card = (features[row], float(weights[row]))
+            card = (features[row], float(weights[row]), -1 - row)
             pools.setdefault(int(codes[row]), []).append(card)
         counts = _counts(sorted(pools), own, width, generation + step)
         order = []
@@ -62,10 +62,10 @@ def batches(
             chosen = _chosen(len(pools[code]), count, own[code], code, generation + step)
             order += [((i + 0.5) / count, code, place) for i, place in enumerate(chosen)]
         for row, (_, code, place) in enumerate(sorted(order)):
-            drawn[step, row], weight = pools[code][place]
+            drawn[step, row], weight, numbers[step, row] = pools[code][place]
             drawn_codes[step, row] = code
             drawn_weights[step, row] = weight * len(pools[code]) / counts[code]
-    return Draws(drawn, drawn_codes, drawn_weights)
+    return Draws(drawn, numbers, drawn_codes, drawn_weights)
 
 
 def _counts(classes: list[int], own: Counter[int], width: int, turn: int) -> dict[int, int]:

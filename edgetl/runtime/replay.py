@@ -54,11 +54,13 @@ class Plan:
     """What an update changes about the kept samples.
 
     Attributes:
+        generation: The one that changes it.
         added: New samples.
         dropped: Numbers of samples that make room.
         seen: How many samples of each class there were, where that changes.
     """
 
+    generation: int
     added: list[Kept] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
     seen: dict[str, int] = field(default_factory=dict)
@@ -74,6 +76,7 @@ class Memory:
         memory_bytes: Most bytes of features, the guard part not counted.
         balanced: Whether the class with most samples makes room, rather than chance.
         guard_per_class: Most samples that one class has in the guard part by learning.
+        rehearsed: Whether events refer to samples, so that what made room is not deleted at once.
     """
 
     def __init__(
@@ -85,10 +88,11 @@ class Memory:
         memory_bytes: int,
         balanced: bool,
         guard_per_class: int,
+        rehearsed: bool = False,
     ) -> None:
         self.task, self.file, self.dim, self.balanced = task, file, dim, balanced
         self.capacity = memory_bytes // (2 * dim)
-        self.guard_per_class = guard_per_class
+        self.guard_per_class, self.rehearsed = guard_per_class, rehearsed
         self.samples: dict[int, Kept] = {}
         self.seen: Counter[str] = Counter()
         self.line: set[int] = set()
@@ -106,7 +110,7 @@ class Memory:
         """
         rows = connection.execute(
             "SELECT number, label, weight, guard, added, removed, features FROM samples "
-            "WHERE task=? ORDER BY number",
+            "WHERE task=? AND dropped IS NULL ORDER BY number",
             (self.task,),
         )
         self.samples = {}
@@ -124,7 +128,8 @@ class Memory:
             "SELECT name, value FROM facts WHERE task=? AND name LIKE 'seen:%'", (self.task,)
         )
         self.seen = Counter({name[5:]: int(value) for name, value in seen})
-        self._next = 1 + max(self.samples, default=0)
+        query = "SELECT max(number) FROM samples WHERE task=?"
+        self._next = 1 + (connection.execute(query, (self.task,)).fetchone()[0] or 0)
         self.follow(line)
 
     def follow(self, line: Collection[int]) -> None:
@@ -174,7 +179,7 @@ class Memory:
             expected: Whether the head had each right before; of classes with shipped guard samples,
                 only such ones join those, so that mislabelled ones don't.
         """
-        plan = Plan()
+        plan = Plan(generation)
         chance = random.Random(generation)
         lists: dict[str, list[int]] = {}
         guards, pending = Counter(self._guards), dict[int, Kept]()
@@ -261,14 +266,21 @@ class Memory:
 
     def write(self, connection: sqlite3.Connection, plan: Plan) -> None:
         """Put a plan into the database."""
+        if self.rehearsed:
+            connection.executemany(
+                "UPDATE samples SET dropped=? WHERE task=? AND number=?",
+                [(plan.generation, self.task, n) for n in plan.dropped],
+            )
+        else:
+            connection.executemany(
+                "DELETE FROM samples WHERE task=? AND number=?",
+                [(self.task, n) for n in plan.dropped],
+            )
         connection.executemany(
-            "DELETE FROM samples WHERE task=? AND number=?", [(self.task, n) for n in plan.dropped]
-        )
-        connection.executemany(
-            "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
-                    *(self.task, s.number, s.guard, s.label, s.weight, s.added, None),
+                    *(self.task, s.number, s.guard, s.label, s.weight, s.added, None, None),
                     sealed(s.features.tobytes()),
                 )
                 for s in plan.added
@@ -319,7 +331,7 @@ class Memory:
         """What there is to rehearse: features and weights by place among `labels`."""
         names = {label: code for code, label in enumerate(labels)}
         return {
-            names[label]: [(self.samples[n].features, self.samples[n].weight) for n in numbers]
+            names[label]: [(self.samples[n].features, self.samples[n].weight, n) for n in numbers]
             for label, numbers in self.active.items()
             if label in names
         }
