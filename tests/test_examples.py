@@ -104,6 +104,18 @@ def test_plain_onnxruntime_imports_nothing_of_edgetl():
     assert "import edgetl" not in text and "from edgetl" not in text
 
 
+def test_learn_on_device(bundle, assets, tmp_path):
+    bundle, _ = bundle
+    path = bundle.save(tmp_path / "flowers.edgetl").path
+    folder = assets / "data" / "photo_sketch" / "photo"
+    label = sorted(item.name for item in folder.iterdir() if item.is_dir())[0]
+    photos = sorted(file for file in (folder / label).rglob("*") if file.is_file())[:5]
+    printed = run("learn_on_device.py", path, "something new", *photos, cwd=tmp_path)
+    assert "saved as generation 1" in printed
+    assert Bundle.load(path).labels == (*bundle.labels, "something new")
+    assert "something new" in printed.split("after:")[1].splitlines()[0]
+
+
 def test_every_example_has_a_test():
     text = Path(__file__).read_text(encoding="utf-8")
     for example in EXAMPLES.glob("*.py"):

@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _samples(arguments: argparse.Namespace) -> tuple[list[str | Path], list[str]]:
+def _samples(arguments: argparse.Namespace) -> tuple[list[Any], list[str]]:
     """Photos and their labels."""
     given = arguments.photos
     folders = [photo for photo in given if Path(photo).is_dir()]
@@ -112,7 +112,7 @@ def _samples(arguments: argparse.Namespace) -> tuple[list[str | Path], list[str]
         rows = [row for row, use in enumerate(wanted) if use]
         sources: list[Any] = [listing.sources[row] for row in rows]
         return sources, [listing.classes[row] for row in rows]
-    photos: list[str | Path] = []
+    photos: list[Any] = []
     for photo in given:
         found = sorted(Path(photo).iterdir()) if Path(photo).is_dir() else [photo]
         photos += [file for file in found if not Path(file).name.startswith(".")]

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import comb
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,7 +199,7 @@ class Neighbours:
         self._units = np.empty((0, 0), np.float32)
         self._seen = np.empty((0, 0), np.float32)
         self._found = np.empty((0, 0), np.int64)
-        self._near = np.empty((0, 0))
+        self._near: NDArray[Any] = np.empty((0, 0))
 
     def columns(self, head: KnnHead, features: NDArray[np.float32]) -> NDArray[np.int64]:
         """(g,) the class that a head gives each sample."""
