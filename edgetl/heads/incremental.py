@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import copy
+from copy import copy, deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -33,6 +33,7 @@ class Incremental:
     classes_: NDArray[Any]
     n_features_in_: int
     temperature_: float
+    learner_: Any
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
@@ -155,9 +156,12 @@ class Incremental:
     def branch(self) -> Self:
         """A head that may learn on while this one stays what it is, for other threads too.
 
-        What learning never changes in place is shared, so it costs less than a copy.
+        Only statistics change in place, so all else is shared.
         """
-        return copy(self)
+        found = copy(self)
+        if self.needs_statistics and hasattr(self, "learner_"):
+            found.learner_ = deepcopy(self.learner_)
+        return found
 
     def restore_learning(self, state: Mapping[str, NDArray[Any]]) -> Self:
         """Take back what `learning_state` gave, into the head that gave it, stored or not.

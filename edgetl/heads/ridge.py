@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,6 @@ from edgetl.heads.ops import Array
 from edgetl.heads.training import TrainingSet
 from edgetl.heads.validate import checked_strengths, class_weights
 from edgetl.native.ridge import NAMES, RidgeState
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 ALPHAS: tuple[float, ...] = tuple(float(value) for value in np.logspace(-3, 6, 28))
 """Three strengths per decade, 1e-3 to 1e6: after the one decomposition a fine grid is cheap."""
@@ -125,14 +122,6 @@ class RidgeHead(LinearHead):
         self.coef_, self.intercept_ = self.coef_[kept], self.intercept_[kept]
         if isinstance(getattr(self, "learner_", None), RidgeState):
             self.learner_ = _of_rows(self._statistics(), kept)
-
-    def branch(self) -> Self:
-        """As of every head; what a single sample changes in place is copied."""
-        found = super().branch()
-        if isinstance(getattr(self, "learner_", None), RidgeState):
-            state = self._statistics()
-            found.learner_ = replace(state, inverse=state.inverse.copy())
-        return found
 
     def _learned(self) -> dict[str, NDArray[Any]]:
         state = self._statistics()

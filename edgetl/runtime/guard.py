@@ -226,8 +226,7 @@ class Neighbours:
             self._found, self._near = found.astype(np.int64), near
             self._units = unit_rows(features).astype(np.float32)
         elif new:
-            near = products(self._units, neighbours[-new:])
-            all_near = np.hstack([self._near, near])
+            all_near = np.hstack([self._near, products(self._units, neighbours[-new:])])
             numbers = np.arange(len(neighbours) - new, len(neighbours))
             numbers = np.broadcast_to(numbers, (len(features), new))
             # Of equally similar ones the earlier ones vote, so the order of a stable sort decides.

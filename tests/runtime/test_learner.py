@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from learning_kit import ARGUMENTS, DIM, KINDS, LABELS, drawn, same, save_bundle, stream
 
-from edgetl.bundle import Bundle
+from edgetl.bundle import Bundle, commit, updated
 from edgetl.errors import StorageError
 from edgetl.heads import HEADS
 from edgetl.runtime.options import LearningOptions
@@ -265,3 +265,43 @@ def test_the_coming_samples_are_judged_before_they_are_learned(tmp_path):
         assert 0.8 < stats.accuracy_coming < 1
     with opened(device.bundle.path) as device:
         assert device.learner.stats.coming == 31
+
+
+def test_a_head_that_somebody_else_put_in_place_is_the_one_to_go_on_from(path):
+    """As an update from elsewhere does: it answers, learns on, and can be undone."""
+    with opened(path, guard="off") as device:
+        for features, label in stream(5, 4, LABELS):
+            device.learn_features(features, label)
+        mine = scores(device)
+    bundle = Bundle.load(path)
+    other = save_bundle(path.parent / "other", bundle.manifest.head, seed=9)
+    head = Bundle.load(other).head
+    commit(
+        bundle, updated(bundle, head, LABELS, generation=2, learning=Bundle.load(other).learning)
+    )
+    device = opened(path, guard="off")
+    np.testing.assert_allclose(scores(device), head.scores(drawn([*LABELS, "rust"] * 5, 7)))
+    with device:
+        assert device.learner.generation == 6  # numbers go on, whatever the other one was called
+        assert device.learn_features(*stream(1, 5, LABELS)[0]).generation == 7
+        assert [g.kind for g in device.learner.generations()][-2:] == ["apply", "learn"]
+        device.rollback(5)
+        same_scores(device, mine)
+        device.save()
+    same_scores(opened(path), mine)
+    assert Bundle.load(path).manifest.update.generation == 8
+
+
+def test_a_branch_leaves_the_head_as_it_is(path):
+    with opened(path, guard="off") as device:
+        samples = stream(12, 4)
+        for features, label in samples:
+            device.learn_features(features, label)
+        head = device.learner._head
+        before, state = scores(device), head.learning_state()
+        features, label = samples[0]
+        code = device.learner.labels.index(label)
+        head.branch().partial_fit(features[None], [code], sample_weight=[9.0])
+        np.testing.assert_array_equal(scores(device), before)
+        for name, array in head.learning_state().items():
+            np.testing.assert_array_equal(array, state[name])
