@@ -11,6 +11,8 @@
      +-- BudgetError               6   the latency or size gate failed
      +-- CorruptError              7   a file is not what its hash, format or key says
      +-- SignatureError            8   a signature is missing or wrong
+          +-- WrongBaseError       8   a head update is for another bundle or head
+          +-- ReplayError          8   a head update is not newer than the last one
      +-- StorageError              1   what has to be kept can't be: in use, read-only, or full
 
 A caller's mistake (a wrong type, an impossible value) is ``TypeError`` or ``ValueError``; on the
@@ -72,6 +74,14 @@ class SignatureError(EdgetlError):
     """A signature is missing, or does not match the content and the trusted key."""
 
     exit_code = 8
+
+
+class WrongBaseError(SignatureError):
+    """A head update, whoever signed it, is for another bundle, task or head than this one."""
+
+
+class ReplayError(SignatureError):
+    """A head update is not newer than the last one that was applied."""
 
 
 class StorageError(EdgetlError):
