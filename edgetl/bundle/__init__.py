@@ -5,10 +5,14 @@ from __future__ import annotations
 from edgetl.bundle.bundle import Bundle, Fitted, check_destination
 from edgetl.bundle.checks import Checks, probe_batch
 from edgetl.bundle.commit import base_fingerprint, check_learnable, commit, shipped, updated
+from edgetl.bundle.delta import Delta, DeltaEvidence
+from edgetl.bundle.delta_apply import head_after, last_applied, task_of
+from edgetl.bundle.delta_make import make_delta
 from edgetl.bundle.evidence import Evidence
 from edgetl.bundle.export_record import ExportRecord, GateRecord, Limits
 from edgetl.bundle.learning import Learning
 from edgetl.bundle.manifest import FORMAT, MAIN, MANIFEST, FileRecord, Manifest
+from edgetl.bundle.sign import SigningKey, TrustedKey, generate_keys
 from edgetl.bundle.task_record import TaskRecord, UpdateRecord
 
 __all__ = [
@@ -17,6 +21,8 @@ __all__ = [
     "MANIFEST",
     "Bundle",
     "Checks",
+    "Delta",
+    "DeltaEvidence",
     "Evidence",
     "ExportRecord",
     "FileRecord",
@@ -25,13 +31,20 @@ __all__ = [
     "Learning",
     "Limits",
     "Manifest",
+    "SigningKey",
     "TaskRecord",
+    "TrustedKey",
     "UpdateRecord",
     "base_fingerprint",
     "check_destination",
     "check_learnable",
     "commit",
+    "generate_keys",
+    "head_after",
+    "last_applied",
+    "make_delta",
     "probe_batch",
     "shipped",
+    "task_of",
     "updated",
 ]

@@ -37,6 +37,7 @@ def updated(
     learning: Learning | None = None,
     samples: int = 0,
     accuracy: tuple[float | None, float | None] = (None, None),
+    applied: int = 0,
 ) -> Bundle:
     """A bundle with a head that learned, in memory; `Bundle.save` writes it elsewhere.
 
@@ -49,6 +50,7 @@ def updated(
         learning: What it can learn on from; what the old one had if None, as far as that fits.
         samples: How many samples were learned since the bundle was made.
         accuracy: On kept samples, of the shipped head and of this one.
+        applied: Number of the head update that it comes from, if it does.
 
     Raises:
         ValueError: Labels and head don't fit, the bundle was never saved, or its graph has the old
@@ -74,6 +76,7 @@ def updated(
         accuracy_before=accuracy[0],
         accuracy_after=accuracy[1],
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        applied=max(applied, 0 if known is None else known.applied),
     )
     ending = "" if task is None or task == bundle.manifest.task else f"-{task}"
     named = {"head": head_bytes(head)}

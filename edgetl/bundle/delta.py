@@ -118,7 +118,8 @@ class DeltaEvidence:
         known_before: The same as `accuracy_before` among samples of classes that the base knows.
         known_after: Likewise of the new head; what it lacks to `known_before` was forgotten.
         compared: How many kept samples showed that coarse differences are good enough.
-        difference: The largest change of a probability by them.
+        difference: Most by which these change a probability (`edgetl.bundle.delta_make` says how
+            that is known).
         tolerance: How large it may have been.
     """
 
@@ -188,6 +189,8 @@ class Delta:
         Raises:
             CorruptError: The update is not sound, or not for this head.
         """
+        if base.kind != self.kind:
+            raise CorruptError(f"the update makes a {self.kind!r:.40} head of a {base.kind} head")
         known = base.arrays()
         parts: dict[str, dict[str, NDArray[Any]]] = {}
         for name, array in self.arrays.items():

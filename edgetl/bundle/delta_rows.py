@@ -46,7 +46,7 @@ def encode(
         sources: (rows,) the base's row that each of the rows resembles, -1 for none.
         step: Differences of float32 are rounded to multiples of ``2**step``; exact if None.
     """
-    whole = {"": np.ascontiguousarray(new)}
+    whole = {"": np.asarray(new, order="C")}
     if base is None or base.dtype != new.dtype or base.shape[1:] != new.shape[1:]:
         return whole
     if base.shape == new.shape and base.tobytes() == new.tobytes():

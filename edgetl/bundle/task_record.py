@@ -30,6 +30,8 @@ class UpdateRecord:
         accuracy_before: On kept samples, by the shipped head; None if none are kept.
         accuracy_after: On kept samples, by this head; None likewise.
         created: When, ISO 8601 in UTC.
+        applied: Number of the newest head update (`edgetl.bundle.Delta`) that was ever applied,
+            also if it was rolled back; none that is not newer is taken. 0 without any.
     """
 
     generation: int
@@ -41,6 +43,7 @@ class UpdateRecord:
     accuracy_before: float | None = None
     accuracy_after: float | None = None
     created: str = ""
+    applied: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -55,7 +58,8 @@ class UpdateRecord:
             KeyError: A value is missing.
         """
         generation, base = int(content["generation"]), str(content["base"])
-        if generation < 0 or not _DIGEST.fullmatch(base):
+        applied = int(content.get("applied", 0))
+        if min(generation, applied) < 0 or not _DIGEST.fullmatch(base):
             raise ValueError(f"generation {generation} after the head {base!r:.80}")
         shares = [content["accuracy_before"], content["accuracy_after"]]
         for share in shares:
@@ -71,6 +75,7 @@ class UpdateRecord:
             accuracy_before=shares[0],
             accuracy_after=shares[1],
             created=str(content["created"]),
+            applied=applied,
         )
 
 
