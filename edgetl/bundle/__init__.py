@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgetl.bundle.bundle import Bundle, Fitted, check_destination
 from edgetl.bundle.checks import Checks, probe_batch
+from edgetl.bundle.combine import combine, with_task
 from edgetl.bundle.commit import base_fingerprint, check_learnable, commit, shipped, updated
 from edgetl.bundle.delta import Delta, DeltaEvidence
 from edgetl.bundle.delta_apply import head_after, last_applied, task_of
@@ -38,6 +39,7 @@ __all__ = [
     "base_fingerprint",
     "check_destination",
     "check_learnable",
+    "combine",
     "commit",
     "generate_keys",
     "head_after",
@@ -47,4 +49,5 @@ __all__ = [
     "shipped",
     "task_of",
     "updated",
+    "with_task",
 ]

@@ -197,7 +197,9 @@ class Delta:
             if name.startswith(_GROUP):
                 key, slash, part = name[len(_GROUP) :].partition("/")
                 parts.setdefault(key, {})[slash + part] = array
-        made = {name: delta_rows.decode(found, known.get(name), name) for name, found in parts.items()}
+        made = {
+            name: delta_rows.decode(found, known.get(name), name) for name, found in parts.items()
+        }
         found = digest_of(made)
         if found != self.result:
             raise CorruptError(

@@ -95,9 +95,7 @@ def _row(row: NDArray[Any], base: NDArray[Any] | None, step: int | None) -> tupl
     return width, _pack(np.atleast_1d(numbers).astype(np.int64), width)
 
 
-def decode(
-    parts: Mapping[str, NDArray[Any]], base: NDArray[Any] | None, name: str
-) -> NDArray[Any]:
+def decode(parts: Mapping[str, NDArray[Any]], base: NDArray[Any] | None, name: str) -> NDArray[Any]:
     """The array that `encode` was given, or one close to it.
 
     Args:

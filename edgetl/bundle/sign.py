@@ -58,7 +58,9 @@ class SigningKey:
             key = serialization.load_pem_private_key(data, password=password)
         except (ValueError, TypeError, _unsupported()) as error:
             if b"PUBLIC KEY" in data:
-                raise SignatureError(f"{name} holds a public key; sign with the private one") from None
+                raise SignatureError(
+                    f"{name} holds a public key; sign with the private one"
+                ) from None
             raise SignatureError(f"{name} can't be read as a private key: {error}") from None
         if not isinstance(key, _ed25519().Ed25519PrivateKey):
             raise SignatureError(f"{name} holds {_kind(key)}; {_MAKE}")
@@ -172,9 +174,7 @@ def key_id(raw: bytes) -> bytes:
 def raw_public(key: Any) -> bytes:
     """The 32 bytes of a public key (RFC 8032)."""
     serialization = _serialization()
-    return bytes(
-        key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    )
+    return bytes(key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw))
 
 
 _MAKE = "Ed25519 is needed, such as edgetl keygen makes"
