@@ -7,7 +7,7 @@ from edgetl.bundle.checks import Checks, probe_batch
 from edgetl.bundle.combine import combine, with_task
 from edgetl.bundle.commit import base_fingerprint, check_learnable, commit, shipped, updated
 from edgetl.bundle.delta import Delta, DeltaEvidence
-from edgetl.bundle.delta_apply import head_after, last_applied, task_of
+from edgetl.bundle.delta_apply import apply_delta, head_after, roll_back, task_of
 from edgetl.bundle.delta_make import make_delta
 from edgetl.bundle.evidence import Evidence
 from edgetl.bundle.export_record import ExportRecord, GateRecord, Limits
@@ -36,6 +36,7 @@ __all__ = [
     "TaskRecord",
     "TrustedKey",
     "UpdateRecord",
+    "apply_delta",
     "base_fingerprint",
     "check_destination",
     "check_learnable",
@@ -43,9 +44,9 @@ __all__ = [
     "commit",
     "generate_keys",
     "head_after",
-    "last_applied",
     "make_delta",
     "probe_batch",
+    "roll_back",
     "shipped",
     "task_of",
     "updated",

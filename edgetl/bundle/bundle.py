@@ -269,11 +269,7 @@ class Bundle:
             shipped = manifest.labels if manifest.update is None else manifest.update.base_labels
             known_checks.check_fit(manifest.dim, len(shipped))
         named = () if manifest.export is None else tuple(manifest.export.compiled.values())
-        replaced = [
-            record.update.base_arrays
-            for record in records.values()
-            if record.update is not None and record.update.base_arrays != record.arrays
-        ]
+        replaced = [name for record in records.values() for name in record.replaced]
         main = fitted.pop(None)
         return cls(
             manifest,

@@ -57,9 +57,7 @@ def with_task(bundle: Bundle, name: str, other: Bundle, *, take: str | None = No
     _check_pair(bundle, other)
     known = [bundle.manifest.task, *bundle.manifest.tasks]
     if checked_task(name) in known:
-        raise ValueError(
-            f"there is a task {name!r} already ({', '.join(known)}); name it otherwise"
-        )
+        raise ValueError(f"there is a task {name!r} already ({', '.join(known)}); name it anew")
     record, fitted = other.manifest.record(take), other.fitted(take)
     renamed, compiled = _moved(record, name, other)
     checks = bundle.checks
@@ -115,7 +113,7 @@ def _moved(record: TaskRecord, name: str, bundle: Bundle) -> tuple[TaskRecord, d
         compiled[base] = bundle.path / update.base_arrays
         if update.base_arrays == record.arrays:
             arrays = base
-        update = dataclasses.replace(update, base_arrays=base)
+        update = dataclasses.replace(update, base_arrays=base, previous=None)
     if record.learning is None:
         return dataclasses.replace(record, arrays=arrays, update=update), compiled
     moved = dataclasses.replace(record, arrays=arrays, learning=learning, update=update)

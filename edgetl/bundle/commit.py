@@ -78,6 +78,7 @@ def updated(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         applied=max(applied, 0 if known is None else known.applied),
     )
+    others = {name: file for name, file in bundle.compiled.items() if name not in record.replaced}
     ending = "" if task is None or task == bundle.manifest.task else f"-{task}"
     named = {"head": head_bytes(head)}
     if learning is not None:
@@ -96,7 +97,7 @@ def updated(
     )
     result = bundle.with_fitted(record, Fitted(head, learning), task)
     place = _place(bundle) / update.base_arrays
-    return dataclasses.replace(result, compiled={**bundle.compiled, update.base_arrays: place})
+    return dataclasses.replace(result, compiled={**others, update.base_arrays: place})
 
 
 def commit(bundle: Bundle, changed: Bundle) -> Bundle:

@@ -1,12 +1,17 @@
 """The update that makes one bundle's head into another's, as small as its answers allow.
 
 Differences of coefficients are rounded to a multiple of a power of two, the largest one with which
-every kept sample keeps its class and no probability can change by more than a stated tolerance. Kept
-samples were learned, so that the head is sure of them and their own probabilities hardly move; scores
-are held to it instead. Softmax gives ``|dp| <= p (1 - p) (max dz - min dz)``, at most a quarter of
-how far apart the changes dz of a sample's scores over the temperature lie, for a sample that the head
-is as unsure of as can be. Where no sample is kept, or no rounding is good enough, the arrays travel
-as they are. It knows how updates come about, not how they are written, sent or received.
+no probability can change by more than a stated tolerance, nor the class of a sample whose two best
+probabilities are further apart than that. It is tried out on all kept samples. The head is sure of
+those that it learned, so that their probabilities hardly move; scores are held to it instead:
+softmax gives ``|dp| <= p (1 - p) (max dz - min dz)``, at most a quarter of how far apart the
+changes dz of a sample's scores (over the temperature) lie, for one that the head is as unsure of as
+can be. What rounding does to scores on average, the intercepts take back. Where no sample is kept,
+or no rounding is good enough, arrays travel as they are; so do neighbours, since a sample between
+two of them may get the other one however little they move.
+
+The new head's classes are put into the base's order, new ones last: codes that receivers keep stay
+what they are. It knows how updates come about, not how they are written, sent or received.
 """
 
 from __future__ import annotations
@@ -30,8 +35,8 @@ from edgetl.bundle.task_record import TaskRecord
 from edgetl.heads import Head
 from edgetl.preprocess import Preprocess
 
-TOLERANCE = 2e-3
-"""Most by which a probability may change, unless said otherwise."""
+TOLERANCE = 5e-3
+"""Most by which a probability may change unless told otherwise: half a percentage point."""
 _OF_CLASSES = {"coef", "intercept", "prototypes", "counts"}
 _OF_SAMPLES = {"neighbors", "codes", "weights"}
 _COARSEST = 2
@@ -61,21 +66,22 @@ def make_delta(
         features: (n, dim) further samples to hold answers to.
 
     Raises:
-        ValueError: The bundles differ in more than heads, were never saved or have their head inside
-            the graph; the heads are of different kinds, or the same; or the number is not above the
-            base's.
+        ValueError: The bundles differ in more than heads, were never saved or have their head
+            inside the graph; the heads are of different kinds, or the same; or the number is not
+            above the base's.
     """
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance must be from 0 to below 1, got {tolerance}")
     old, new = base.manifest.record(task), updated.manifest.record(task)
     _check_pair(base, updated, old, new)
     number = _generation(old, new, generation)
-    heads = base.fitted(task).head, updated.fitted(task).head
+    labels, target = _in_order(updated.fitted(task).head, new.labels, old.labels)
+    heads = base.fitted(task).head, target
     before, after = heads[0].arrays(), heads[1].arrays()
-    if digest_of(before) == digest_of(after) and old.labels == new.labels:
+    if digest_of(before) == digest_of(after) and old.labels == labels:
         raise ValueError("the two heads are the same; there is nothing to send")
     samples = _samples(base, updated, task, features)
-    coded = _coarsest(heads, _sources(old, new, before, after), samples, tolerance)
+    coded = _coarsest(heads, _sources(old.labels, labels, before, after), samples, tolerance)
     made = Delta(
         task=base.manifest.task if task is None else task,
         generation=number,
@@ -86,9 +92,9 @@ def make_delta(
         base=digest_of(before),
         base_labels=old.labels,
         result=head_digest(coded.head),
-        labels=new.labels,
+        labels=labels,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        evidence=_evidence(base, updated, task, coded, samples, tolerance),
+        evidence=_evidence(base, updated, task, coded, labels, samples, tolerance),
         arrays=coded.arrays,
     )
     made.head(heads[0])  # what a receiver does, before anything is sent
@@ -160,15 +166,32 @@ def _samples(
     return np.unique(np.concatenate(found), axis=0)
 
 
+def _in_order(
+    head: Head, labels: tuple[str, ...], known: tuple[str, ...]
+) -> tuple[tuple[str, ...], Head]:
+    """The head with its classes in the order of those known, then the others."""
+    wanted = tuple(label for label in known if label in labels)
+    wanted += tuple(label for label in labels if label not in known)
+    order = np.array([labels.index(label) for label in wanted])
+    arrays = head.arrays()
+    if wanted == labels or not np.array_equal(head.classes_, np.arange(len(labels))):
+        return labels, head
+    for name in _OF_CLASSES & set(arrays):
+        arrays[name] = arrays[name][order]
+    if "neighbors" in arrays:
+        arrays["codes"] = np.argsort(order)[arrays["codes"]]
+    return wanted, type(head).from_arrays(arrays)
+
+
 def _sources(
-    old: TaskRecord,
-    new: TaskRecord,
+    old: tuple[str, ...],
+    new: tuple[str, ...],
     before: Mapping[str, NDArray[Any]],
     after: Mapping[str, NDArray[Any]],
 ) -> dict[str, NDArray[np.int64]]:
     """For each array, which row of the base each of its rows resembles; -1 for none."""
-    places = {label: place for place, label in enumerate(old.labels)}
-    classes = np.array([places.get(label, -1) for label in new.labels], dtype=np.int64)
+    places = {label: place for place, label in enumerate(old)}
+    classes = np.array([places.get(label, -1) for label in new], dtype=np.int64)
     samples = np.zeros(0, dtype=np.int64)
     if "neighbors" in after and "neighbors" in before:
         samples = _same_rows(before["neighbors"], after["neighbors"])
@@ -193,19 +216,22 @@ def _coarsest(
 ) -> _Coded:
     """The update with the coarsest differences that change no answer by more than `tolerance`."""
     base, target = heads[0].arrays(), heads[1].arrays()
+    middle = samples.mean(axis=0, dtype=np.float64) if len(samples) else None
     for step in _steps(base, target, sources) if len(samples) and tolerance else ():
-        coded = _code(heads, base, target, sources, step)
-        difference = _difference(heads[1], coded.head, samples)
+        coded = _code(heads, base, target, sources, step, middle)
+        difference = _difference(heads[1], coded.head, samples, tolerance)
         if difference <= tolerance:
             return _Coded(coded.arrays, coded.head, difference)
     return _code(heads, base, target, sources, None)
 
 
-def _difference(wanted: Head, found: Head, samples: NDArray[np.float32]) -> float:
+def _difference(wanted: Head, found: Head, samples: NDArray[np.float32], tolerance: float) -> float:
     """Most by which a probability can differ; infinite if a sample gets another class."""
     right = wanted.scores(samples) / wanted.temperature_
     moved = found.scores(samples) / found.temperature_
-    if not np.array_equal(right.argmax(axis=1), moved.argmax(axis=1)):
+    rows, chances = np.arange(len(samples)), wanted.predict_proba(samples)
+    lost = chances[rows, right.argmax(axis=1)] - chances[rows, moved.argmax(axis=1)]
+    if lost.max() > tolerance:
         return math.inf
     return float(np.ptp(moved - right, axis=1).max() / 4)
 
@@ -216,16 +242,22 @@ def _code(
     target: Mapping[str, NDArray[Any]],
     sources: Mapping[str, NDArray[np.int64]],
     step: int | None,
+    middle: NDArray[np.float64] | None = None,
 ) -> _Coded:
+    """The update with differences rounded to one step; `middle` is the samples' mean."""
     arrays: dict[str, NDArray[Any]] = {}
     made: dict[str, NDArray[Any]] = {}
-    for name, array in target.items():
+    for name in sorted(target):  # coef before intercept
+        array = target[name]
+        if name == "intercept" and middle is not None:
+            lost = (target["coef"].astype(np.float64) - made["coef"]) @ middle
+            array = (array + lost).astype(array.dtype)
         rows = sources.get(name, np.full(len(array) if array.ndim else 0, -1, np.int64))
-        parts = encode(array, base.get(name), rows, step)
+        exact = name == "intercept"
+        parts = encode(array, base.get(name), rows, None if exact else step)
         arrays |= {f"head.{name}{part}": value for part, value in parts.items()}
         made[name] = decode(parts, base.get(name), name)
-    head = type(heads[1]).from_arrays(made)
-    return _Coded(arrays, head, 0.0)
+    return _Coded(arrays, type(heads[1]).from_arrays(made), 0.0)
 
 
 def _steps(
@@ -237,6 +269,8 @@ def _steps(
     largest = 0.0
     for name, rows in sources.items():
         array, known = target[name], base.get(name)
+        if name in _OF_SAMPLES:
+            return
         if array.dtype != np.float32 or array.ndim != 2 or known is None:
             continue
         if known.dtype != array.dtype or known.shape[1:] != array.shape[1:]:
@@ -256,6 +290,7 @@ def _evidence(
     updated: Bundle,
     task: str | None,
     coded: _Coded,
+    labels: tuple[str, ...],
     samples: NDArray[np.float32],
     tolerance: float,
 ) -> DeltaEvidence:
@@ -269,7 +304,7 @@ def _evidence(
     truth = np.array(record.labels)[kept.guard_codes]
     features = kept.guard_features.astype(np.float32)
     before = np.array(old)[base.fitted(task).head.predict_proba(features).argmax(axis=1)] == truth
-    after = np.array(record.labels)[coded.head.predict_proba(features).argmax(axis=1)] == truth
+    after = np.array(labels)[coded.head.predict_proba(features).argmax(axis=1)] == truth
     known = np.isin(truth, old)
     return DeltaEvidence(
         samples=learned,
