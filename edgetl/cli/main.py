@@ -15,12 +15,16 @@ from collections.abc import Sequence
 import edgetl
 from edgetl.cli import (
     adapt,
+    apply,
     bench,
     cache,
+    combine,
+    diff,
     doctor,
     evaluate,
     export,
     inspect,
+    keygen,
     learn,
     predict,
     rollback,
@@ -29,7 +33,8 @@ from edgetl.cli import (
 from edgetl.errors import EdgetlError
 
 _VERBS = (
-    *(adapt, evaluate, predict, learn, rollback, export, verify, bench, inspect, cache, doctor),
+    *(adapt, evaluate, predict, learn, rollback, export, verify, bench),
+    *(keygen, diff, apply, combine, inspect, cache, doctor),
 )
 _EXIT_CODES = (
     "exit codes: 0 ok, 1 error, 2 usage, 3 missing backend or device, 4 parity failed, "

@@ -6,6 +6,7 @@ from edgetl.runtime.learner import Learner
 from edgetl.runtime.opening import bundle_engine, bundle_target
 from edgetl.runtime.options import Generation, LearnerStats, LearningOptions, Quarantined, Update
 from edgetl.runtime.prediction import Prediction
+from edgetl.runtime.receiving import Receiver, diff
 from edgetl.runtime.runtime import Runtime, load
 from edgetl.runtime.task import TaskHead
 
@@ -16,10 +17,12 @@ __all__ = [
     "LearningOptions",
     "Prediction",
     "Quarantined",
+    "Receiver",
     "Runtime",
     "TaskHead",
     "Update",
     "bundle_engine",
     "bundle_target",
+    "diff",
     "load",
 ]

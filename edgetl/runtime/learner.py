@@ -21,7 +21,7 @@ from edgetl.runtime.database import sealed, told
 from edgetl.runtime.events import Event, forgetting
 from edgetl.runtime.generations import Row
 from edgetl.runtime.guard import Guard, Rule, Verdict
-from edgetl.runtime.learner_state import RECENT, LearnerState
+from edgetl.runtime.learner_state import RECENT, LearnerState, Start
 from edgetl.runtime.options import Generation, Quarantined, Update
 from edgetl.runtime.rehearsal import batches
 
@@ -41,6 +41,15 @@ class Learner(LearnerState):
         CorruptError: What was kept is damaged, or another head's.
         ValueError: The bundle's head needs statistics to learn on, and the bundle has none.
     """
+
+    def adopt(self, start: Start) -> None:
+        """Go on from a head that was put into the bundle meanwhile, as the next generation.
+
+        Raises:
+            ValueError: It needs statistics to learn on, and there are none.
+        """
+        with self._lock, told(self._database.file):
+            self._open(start)
 
     def learn_features(
         self,

@@ -5,6 +5,7 @@ It knows bundles, engines and heads; it does not know where they came from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
@@ -18,8 +19,8 @@ from edgetl.errors import DataError
 from edgetl.runtime.opening import bundle_engine, bundle_target
 from edgetl.runtime.options import LearningOptions
 from edgetl.runtime.prediction import Prediction
+from edgetl.runtime.receiving import Receiver
 from edgetl.runtime.task import TaskHead
-from edgetl.runtime.teachable import Teachable
 from edgetl.targets import ServingTarget
 
 Many: TypeAlias = list[Any] | tuple[Any, ...]
@@ -28,8 +29,8 @@ Many: TypeAlias = list[Any] | tuple[Any, ...]
 _BATCH = 8
 
 
-class Runtime(Teachable):
-    """Predicts with a bundle, and learns. Safe to call from several threads.
+class Runtime(Receiver):
+    """Predicts with a bundle, learns and takes head updates. Safe to call from several threads.
 
     Where an earlier runtime learned and was stopped before it saved, this one goes on from there.
 
@@ -83,25 +84,42 @@ class Runtime(Teachable):
         self.engine(batch)
 
     @overload
-    def predict(self, x: Source, *, features: bool = False) -> Prediction: ...
+    def predict(self, x: Source, *, features: bool = False, tasks: None = None) -> Prediction: ...
     @overload
-    def predict(self, x: Many, *, features: bool = False) -> list[Prediction]: ...
-    def predict(self, x: Source | Many, *, features: bool = False) -> Prediction | list[Prediction]:
+    def predict(
+        self, x: Many, *, features: bool = False, tasks: None = None
+    ) -> list[Prediction]: ...
+    @overload
+    def predict(
+        self, x: Source, *, features: bool = False, tasks: Sequence[str]
+    ) -> dict[str, Prediction]: ...
+    @overload
+    def predict(
+        self, x: Many, *, features: bool = False, tasks: Sequence[str]
+    ) -> list[dict[str, Prediction]]: ...
+    def predict(
+        self, x: Source | Many, *, features: bool = False, tasks: Sequence[str] | None = None
+    ) -> Prediction | list[Prediction] | dict[str, Prediction] | list[dict[str, Prediction]]:
         """Predict the class of one sample, or of each of a list.
 
         Args:
             x: A path, the bytes of an image file, a uint8 (h, w, 3) RGB array or a PIL image; or a
                 list or tuple of those.
             features: Also return the backbone's features.
+            tasks: Names of the tasks to answer, all by one pass through the backbone; None for the
+                main one.
 
         Returns:
-            A prediction, or a list of them in the order of `x`.
+            A prediction, or a list of them in the order of `x`; with `tasks`, in the place of each
+            one of each task by its name.
 
         Raises:
             DataError: A sample can't be read; the message says which one.
-            TypeError: `x` is none of the above.
-            ValueError: An array has a shape that is not an image's.
+            TypeError: `x` is none of the above, or `tasks` is a text.
+            ValueError: An array has a shape that is not an image's, or there is no such task.
         """
+        if tasks is not None:
+            return self._predict_tasks(x, tasks, features)
         if isinstance(x, list | tuple):
             return [
                 prediction
@@ -113,6 +131,20 @@ class Runtime(Teachable):
     def _predict(self, sources: Many, features: bool, first: int) -> list[Prediction]:
         names = [f"sample {first + position}" for position in range(len(sources))]
         return self._score(self._prepare(sources, names), features)
+
+    def _predict_tasks(
+        self, x: Source | Many, tasks: Sequence[str], features: bool
+    ) -> dict[str, Prediction] | list[dict[str, Prediction]]:
+        """Predictions of several heads by one pass through the backbone."""
+        if isinstance(tasks, str):
+            raise TypeError(f"tasks must be a list of names, such as [{tasks!r}]")
+        if not tasks:
+            raise ValueError(f"tasks is empty; the bundle has {', '.join(self.tasks)}")
+        heads = {name: self.task(name) for name in tasks}
+        values = self.features(x if isinstance(x, list | tuple) else [x])
+        answers = [head.answer(values, features=features) for head in heads.values()]
+        found = [dict(zip(heads, row, strict=True)) for row in zip(*answers, strict=True)]
+        return found if isinstance(x, list | tuple) else found[0]
 
     def features(self, samples: Many) -> NDArray[np.float32]:
         """Features (n, dim) of samples; errors as of `predict`."""

@@ -70,24 +70,15 @@ class Teachable:
             ValueError: There is no such task, or its head can't learn: the bundle was never saved,
                 its graph has the head inside, or it lacks the statistics that the head needs.
         """
-        manifest = self.bundle.manifest
-        record = manifest.record(task)
-        name = task or manifest.task
+        self.bundle.manifest.record(task)  # or refuse
+        name = task or self.bundle.manifest.task
         with self._teaching:
             if name not in self._learners:
                 check_learnable(self.bundle)
                 if self._database is None:
                     power = self.options.durability == "power"
                     self._database = Database(self._folder(), power=power)
-                start = Start(
-                    name,
-                    base_fingerprint(self.bundle, name),
-                    0 if record.update is None else record.update.generation,
-                    manifest.files[record.arrays].sha256,
-                    self.bundle.fitted(name),
-                    record.labels,
-                )
-                answering = self.tasks[name]
+                start, answering = self._start(name), self.tasks[name]
                 try:
                     learner = Learner(self._database, start, answering, self.options)
                 except BaseException:
@@ -97,6 +88,18 @@ class Teachable:
                     raise
                 self._learners[name] = learner
             return self._learners[name]
+
+    def _start(self, name: str) -> Start:
+        """What the bundle has of a task for its learner."""
+        record = self.bundle.manifest.record(name)
+        return Start(
+            name,
+            base_fingerprint(self.bundle, name),
+            0 if record.update is None else record.update.generation,
+            self.bundle.manifest.files[record.arrays].sha256,
+            self.bundle.fitted(name),
+            record.labels,
+        )
 
     def learn(
         self,
