@@ -141,6 +141,8 @@ class Runtime(Receiver):
         if not tasks:
             raise ValueError(f"tasks is empty; the bundle has {', '.join(self.tasks)}")
         heads = {name: self.task(name) for name in tasks}
+        if isinstance(x, list | tuple) and not x:
+            return []
         values = self.features(x if isinstance(x, list | tuple) else [x])
         answers = [head.answer(values, features=features) for head in heads.values()]
         found = [dict(zip(heads, row, strict=True)) for row in zip(*answers, strict=True)]
