@@ -28,19 +28,24 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list and arguments.to is not None:
         raise ValueError("--list changes nothing, so it does not go with --to")
     from edgetl.bundle import Bundle
-    from edgetl.runtime.teachable import Teachable, history_of
+    from edgetl.runtime import Receiver
+    from edgetl.runtime.teachable import history_of
 
     bundle = Bundle.load(arguments.bundle)
     history = history_of(bundle, arguments.task)
     if arguments.list:
         _show(history, as_json=arguments.json)
         return 0
-    if not history:
-        raise ValueError(f"{arguments.bundle} has learned nothing that could be undone")
-    with Teachable(bundle, None) as device:
-        learner = device.learner_of(arguments.task)
-        update = learner.undo() if arguments.to is None else learner.rollback(arguments.to)
-        head = learner.generations()[-1].head
+    with Receiver(bundle, None) as device:
+        head = device.replaced(arguments.task)
+        if head is not None and arguments.to in (None, head):  # a head update is taken back
+            update = device.undo(task=arguments.task)
+        else:
+            if not history:
+                raise ValueError(f"{arguments.bundle} has learned nothing that could be undone")
+            learner = device.learner_of(arguments.task)
+            update = learner.undo() if arguments.to is None else learner.rollback(arguments.to)
+            head = learner.generations()[-1].head
         saved = str(device.save().path)
     if arguments.json:
         print(json.dumps({"updates": [update.to_json()], "saved": saved}, indent=2))

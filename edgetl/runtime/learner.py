@@ -49,7 +49,8 @@ class Learner(LearnerState):
             ValueError: It needs statistics to learn on, and there are none.
         """
         with self._lock, told(self._database.file):
-            self._open(start)
+            self._begin(start, "apply")
+            self._reload()
 
     def learn_features(
         self,

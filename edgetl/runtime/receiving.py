@@ -21,6 +21,7 @@ from edgetl.bundle import (
     roll_back,
     task_of,
 )
+from edgetl.bundle.delta import head_digest
 from edgetl.bundle.delta_make import TOLERANCE
 from edgetl.bundle.sign import Trust
 from edgetl.heads import Head
@@ -78,7 +79,7 @@ class Receiver(Teachable):
             answering = self.tasks[name]
             old, labels = answering.head, answering.labels
             head_after(self.bundle, delta, task=name, more=[(old, labels)])  # or refuse
-            mine = self._take_place()
+            mine = self._take_place(name)
             try:
                 self.save()
                 self.bundle = apply_delta(self.bundle, delta, task=name)
@@ -99,7 +100,7 @@ class Receiver(Teachable):
         """Go back to the head before the last update, learned or applied."""
         with self._teaching:
             name = task or self.bundle.manifest.task
-            if self._replaced(name) is None:
+            if self.replaced(name) is None:
                 return super().undo(task=task)
             return self._put_back(name)
 
@@ -107,13 +108,13 @@ class Receiver(Teachable):
         """Go back to the head of any kept generation; see `Learner.rollback`."""
         with self._teaching:
             name = task or self.bundle.manifest.task
-            if self._replaced(name) != generation:
+            if self.replaced(name) != generation:
                 return super().rollback(generation, task=task)
             return self._put_back(name)
 
     def _put_back(self, name: str) -> Update:
         """Undo the head update that made the head in use."""
-        answering, mine = self.tasks[name], self._take_place()
+        answering, mine = self.tasks[name], self._take_place(name)
         old, labels = answering.head, answering.labels
         try:
             self.bundle = roll_back(self.bundle, task=name)
@@ -129,23 +130,36 @@ class Receiver(Teachable):
             if mine:
                 self.close()
 
-    def _replaced(self, name: str) -> int | None:
-        """The generation that the head update in use replaced; None if none is in use."""
-        update = self.bundle.manifest.record(name).update
-        if update is None or update.previous is None:
-            return None
-        learner = self._learners.get(name)
-        if learner is None:
-            return None if self._left_something(name) else update.previous.generation
-        return update.previous.generation if learner.generation == update.generation else None
+    def replaced(self, task: str | None = None) -> int | None:
+        """The generation that `undo` goes back to by taking a head update back.
 
-    def _take_place(self) -> bool:
+        None where none was applied, or something was learned since.
+
+        Raises:
+            ValueError: There is no such task.
+        """
+        update = self.bundle.manifest.record(task).update
+        if update is None or update.previous is None or self.ahead(task):
+            return None
+        return update.previous.generation
+
+    def ahead(self, task: str | None = None) -> bool:
+        """Whether a task's head has learned something that was not saved."""
+        name = task or self.bundle.manifest.task
+        used, saved = self.tasks[name].head, self.bundle.fitted(name).head
+        return used is not saved and head_digest(used) != head_digest(saved)
+
+    def _take_place(self, name: str) -> bool:
         """Keep others from learning meanwhile, where anybody did; whether that is new."""
-        folder = self._folder()
-        if self._database is not None or not (folder / FILE).is_file():
+        fresh, folder = self._database is None, self._folder()
+        if not (folder / FILE).is_file():
             return False
-        self._database = Database(folder, power=self.options.durability == "power")
-        return True
+        try:
+            self.learner_of(name)
+        except ValueError:  # without statistics; others are kept away all the same
+            if self._database is None:
+                self._database = Database(folder, power=self.options.durability == "power")
+        return fresh
 
     def _changed(self, name: str) -> None:
         """Answer by the bundle's head, and let the learner go on from it."""
@@ -229,7 +243,7 @@ def saved_bundle(source: str | Path | Bundle) -> Bundle:
         return source
     with Receiver.open(source) as receiver:
         for name in receiver.tasks:
-            if receiver._left_something(name):
+            if receiver.ahead(name):
                 raise ValueError(
                     f"{source} has learned what was never saved; open it and save it first "
                     "(edgetl.load(...).save())"

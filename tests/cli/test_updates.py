@@ -1,8 +1,8 @@
 """The verbs of head updates and tasks: keygen, diff, apply, combine."""
 
 import hashlib
-import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,8 @@ from PIL import Image
 from edgetl.bundle import Bundle
 from edgetl.cli.main import main
 
-_SPEC = importlib.util.spec_from_file_location(
-    "receiving_kit", Path(__file__).parent.parent / "runtime" / "test_receiving.py"
-)
-kit = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(kit)
+sys.path.insert(0, str(Path(__file__).parent.parent / "runtime"))
+import receiving_kit as kit
 
 
 @pytest.fixture
