@@ -94,7 +94,7 @@ from numpy.typing import NDArray
 from edgetl.bundle import delta_rows
 from edgetl.bundle.checks import read_arrays
 from edgetl.bundle.delta_seal import seal, unseal
-from edgetl.bundle.sign import SigningKey, Trust
+from edgetl.bundle.sign import KeySource, SigningKey, Trust
 from edgetl.bundle.task_record import checked_labels, checked_task
 from edgetl.errors import CorruptError
 from edgetl.heads import Head, load_head
@@ -213,17 +213,24 @@ class Delta:
             )
         return head
 
-    def to_bytes(self, *, sign: SigningKey | None) -> bytes:
+    def to_bytes(self, *, sign: SigningKey | KeySource | None) -> bytes:
         """The file's content.
 
         Args:
-            sign: The sender's key; None leaves it unsigned, which receivers take only if they say
-                so too.
+            sign: The sender's private key, or its PEM file or content; None leaves the update
+                unsigned, which receivers take only if they say so too.
+
+        Raises:
+            FileNotFoundError: There is no such key.
+            MissingDependencyError: The package `cryptography` is not installed.
+            SignatureError: It is no private Ed25519 key.
         """
+        if sign is not None and not isinstance(sign, SigningKey):
+            sign = SigningKey.load(sign)
         text = json.dumps(self._content(), ensure_ascii=False, allow_nan=False, sort_keys=True)
         return seal(text.encode(), safetensors.numpy.save(dict(sorted(self.arrays.items()))), sign)
 
-    def save(self, path: str | Path, *, sign: SigningKey | None) -> int:
+    def save(self, path: str | Path, *, sign: SigningKey | KeySource | None) -> int:
         """Write the file, whole or not at all; an older one is replaced.
 
         Args:
@@ -232,6 +239,10 @@ class Delta:
 
         Returns:
             Its size in bytes.
+
+        Raises:
+            OSError: It can't be written.
+            SignatureError: As of `to_bytes`.
         """
         path, data = Path(path), self.to_bytes(sign=sign)
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
