@@ -3,7 +3,7 @@
     python examples/ship_head_update.py flowers-5/ flowers-6/ --weights mobilenetv2_100.safetensors
 
 The first folder of class folders is what the devices were shipped with; the second has a class
-more. The workstation needs `pip install "edgetl[train]"`, a device `pip install "edgetl[ort,sign]"`.
+more. The workstation needs `pip install "edgetl[train]"`, a device `edgetl[ort,sign]`.
 """
 
 import argparse

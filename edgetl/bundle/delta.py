@@ -364,14 +364,25 @@ def _labels(labels: Any) -> tuple[str, ...]:
 
 
 def _evidence(content: Any) -> DeltaEvidence:
-    counts = {name: content[name] for name in ("samples", "guard", "compared")}
-    if not all(type(count) is int and count >= 0 for count in counts.values()):
+    counts = [content[name] for name in ("samples", "guard", "compared")]
+    if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError(f"evidence has the counts {counts!r:.200}")
-    sizes = {name: float(content[name]) for name in ("difference", "tolerance")}
-    shares: dict[str, float | None] = {}
-    for name in ("accuracy_before", "accuracy_after", "known_before", "known_after"):
-        value = content[name]
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"evidence has {name} {value!r:.80}")
-        shares[name] = None if value is None else float(value)
-    return DeltaEvidence(**counts, **sizes, **shares)
+    return DeltaEvidence(
+        samples=counts[0],
+        guard=counts[1],
+        accuracy_before=_share(content["accuracy_before"]),
+        accuracy_after=_share(content["accuracy_after"]),
+        known_before=_share(content["known_before"]),
+        known_after=_share(content["known_after"]),
+        compared=counts[2],
+        difference=float(content["difference"]),
+        tolerance=float(content["tolerance"]),
+    )
+
+
+def _share(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not 0 <= value <= 1:
+        raise ValueError(f"accuracy {value!r:.80} is not from 0 to 1")
+    return float(value)

@@ -203,7 +203,7 @@ def diff(
 ) -> Delta:
     """The head update that makes one bundle's head into another's.
 
-    ``edgetl.diff("flowers.edgetl", "learned.edgetl").save("x.etlh", sign="key.pem")`` writes the file.
+    ``edgetl.diff("flowers.edgetl", "learned.edgetl").save("x.etlh", sign="key.pem")`` writes it.
 
     Args:
         base: The bundle as receivers have it, or as it was shipped to them.
