@@ -138,7 +138,7 @@ def _check_pair(base: Bundle, updated: Bundle, old: TaskRecord, new: TaskRecord)
 
 
 def _generation(old: TaskRecord, new: TaskRecord, wanted: int | None) -> int:
-    least = _number(old) + 1
+    least = max(_number(old), 0 if old.update is None else old.update.applied) + 1
     if wanted is None:
         return max(_number(new), least)
     if wanted < least:

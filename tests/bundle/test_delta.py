@@ -528,11 +528,20 @@ def test_an_unknown_kind_or_count_is_refused(pair):
             head_after(pair[0], Delta.load(resealed(delta, **changes), trust=None))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.fixture(scope="module", params=["softmax", "prototype", "knn"])
+def target(request, tmp_path_factory):
+    """A bundle and an update for it."""
+    folder = tmp_path_factory.mktemp("target")
+    base = bundle_of(folder / "old", OLD, request.param)
+    sender = bundle_of(folder / "new", NEW, request.param, seed=1)
+    return base, make_delta(base, sender).to_bytes(sign=None)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_hostile_content_is_never_anything_but_an_error_of_the_tree(pair, data):
+def test_hostile_content_is_never_anything_but_an_error_of_the_tree(target, data):
     """Sealed content with bytes changed, cut out, doubled or put in: from somebody trusted."""
-    made = make_delta(*pair).to_bytes(sign=None)
+    base, made = target
     _, _, _, _, m, a = struct.unpack_from("<8sII8sII", made)
     parts = [bytearray(made[32 : 32 + m]), bytearray(made[32 + m : 32 + m + a])]
     part = parts[data.draw(st.integers(0, 1))]
@@ -552,7 +561,7 @@ def test_hostile_content_is_never_anything_but_an_error_of_the_tree(pair, data):
             break
     try:
         opened = Delta.load(container.seal(bytes(parts[0]), bytes(parts[1]), None), trust=None)
-        head = head_after(pair[0], opened)
+        head = head_after(base, opened)
     except EdgetlError:
         return
     assert head_digest(head) == opened.result
@@ -575,3 +584,16 @@ def test_kinds_know_what_they_send():
         arrays = kind().fit(features, codes).arrays()
         with_rows = {name for name, array in arrays.items() if array.ndim} - {"classes"}
         assert with_rows <= _OF_CLASSES | _OF_SAMPLES
+
+
+def test_numbers_go_on_from_what_was_applied(pair, tmp_path):
+    """A later update, made from a device's copy, gets a number that the device takes."""
+    base, sender = pair
+    apply_delta(base, make_delta(base, sender, generation=7))
+    later = bundle_of(tmp_path / "later", NEW, seed=2)
+    device = roll_back(Bundle.load(base.path))
+    delta = make_delta(Bundle.load(base.path), later)
+    assert delta.generation == 9 and device.manifest.update.generation == 8
+    apply_delta(device, delta)
+    with pytest.raises(ValueError, match="not above the base's 9"):
+        make_delta(Bundle.load(base.path), sender, generation=9)
