@@ -10,10 +10,10 @@
      +-- AccuracyError             5   the accuracy gate failed
      +-- BudgetError               6   the latency or size gate failed
      +-- CorruptError              7   a file is not what its hash, format or key says
+     +-- StorageError              1   what has to be kept can't be: in use, read-only, or full
      +-- SignatureError            8   a signature is missing or wrong
           +-- WrongBaseError       8   a head update is for another bundle or head
           +-- ReplayError          8   a head update is not newer than the last one
-     +-- StorageError              1   what has to be kept can't be: in use, read-only, or full
 
 A caller's mistake (a wrong type, an impossible value) is ``TypeError`` or ``ValueError``; on the
 command line those exit with 2.

@@ -93,7 +93,7 @@ from numpy.typing import NDArray
 
 from edgetl.bundle import delta_rows
 from edgetl.bundle.checks import read_arrays
-from edgetl.bundle.delta_seal import seal, unseal
+from edgetl.bundle.delta_seal import MOST_BYTES, seal, unseal
 from edgetl.bundle.sign import KeySource, SigningKey, Trust
 from edgetl.bundle.task_record import checked_labels, checked_task
 from edgetl.errors import CorruptError
@@ -273,7 +273,7 @@ class Delta:
                 or signed by another.
             CorruptError: What was signed is no update that this version understands.
         """
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        data = source if isinstance(source, bytes) else _read_once(Path(source))
         text, arrays, signer = unseal(data, trust)
         try:
             content = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_twins)
@@ -319,6 +319,12 @@ _KEYS = (
     "labels",
     "created",
 )
+
+
+def _read_once(path: Path) -> bytes:
+    """A file's content; of one that is too large to be an update, no more than shows that."""
+    with path.open("rb") as file:
+        return file.read(MOST_BYTES + 1)
 
 
 def head_digest(head: Head) -> str:

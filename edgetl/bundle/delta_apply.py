@@ -6,9 +6,11 @@ It knows bundles and heads; nothing of what a device that runs has learned beyon
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgetl.bundle.bundle import Bundle
 from edgetl.bundle.checks import read_arrays
@@ -225,8 +227,24 @@ def _carried(kept: Learning, old: tuple[str, ...], new: tuple[str, ...]) -> Lear
         weights=kept.weights[stay],
         guard_features=kept.guard_features[guard_stay],
         guard_codes=guard_codes[guard_stay].astype(np.int64),
-        novelty=kept.novelty if new[: len(old)] == old else {},
+        novelty=_moved(kept.novelty, places),
     )
+
+
+def _moved(
+    novelty: Mapping[str, NDArray[Any]], places: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """Arrays of novelty with classes at other places; what is of a class that went goes too.
+
+    Rows of an array ``X`` are of the classes in ``X_codes``.
+    """
+    moved = dict(novelty)
+    for name, codes in novelty.items():
+        rows = name.removesuffix("_codes")
+        if rows != name and rows in novelty:
+            stay = places[codes] >= 0
+            moved[name], moved[rows] = places[codes][stay].astype(np.int64), novelty[rows][stay]
+    return moved
 
 
 def _keeping(changed: Bundle, task: str, previous: PreviousHead, *, same: bool) -> Bundle:

@@ -19,6 +19,8 @@ _HEADER = struct.Struct(f"<8sII{KEY_ID_BYTES}sII")
 _UNSIGNED, _SIGNED = 0, 1
 _SEAL_BYTES = {_UNSIGNED: 32, _SIGNED: SIGNATURE_BYTES}
 _MOST_MANIFEST, _MOST_ARRAYS = 1 << 20, 1 << 30
+MOST_BYTES = _HEADER.size + _MOST_MANIFEST + _MOST_ARRAYS + SIGNATURE_BYTES
+"""Of a file."""
 
 
 def seal(text: bytes, arrays: bytes, sign: SigningKey | None) -> bytes:

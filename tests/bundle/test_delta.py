@@ -1,6 +1,7 @@
 """Head updates: what they say, what they refuse, and that they are small."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import struct
@@ -33,7 +34,7 @@ from edgetl.errors import (
     SignatureError,
     WrongBaseError,
 )
-from edgetl.heads import HEADS, KnnHead, PrototypeHead, RidgeHead, SoftmaxHead
+from edgetl.heads import HEADS, KnnHead, PrototypeHead, RidgeHead, SoftmaxHead, load_head
 from edgetl.preprocess import Preprocess
 
 DIM = 64
@@ -49,14 +50,21 @@ def samples(seed, count=200):
     return features.astype(np.float32), codes
 
 
-def bundle_of(folder, labels, kind="softmax", *, seed=0, keep=60, graph="f" * 64, **manifest):
-    """A saved bundle whose head knows some of the 5 classes of `samples`."""
-    folder.mkdir(parents=True, exist_ok=True)
+@functools.cache
+def fitted(labels, kind, seed):
+    """Features, codes and the arrays of a head that knows some of the 5 classes of `samples`."""
     names = np.array(["daisy", "rose", "tulip", "gänse", "aster"])
     features, codes = samples(seed)
     rows = np.isin(names[codes], labels)
     features = features[rows]
     codes = np.array([labels.index(name) for name in names[codes][rows]])
+    return features, codes, HEADS[kind]().fit(features, codes).arrays()
+
+
+def bundle_of(folder, labels, kind="softmax", *, seed=0, keep=60, graph="f" * 64, **manifest):
+    """A saved bundle with the head of `fitted`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    features, codes, arrays = fitted(tuple(labels), kind, seed)
     judged = slice(keep, keep + 40)
     learning = Learning(
         features[:keep].astype(np.float16),
@@ -77,7 +85,7 @@ def bundle_of(folder, labels, kind="softmax", *, seed=0, keep=60, graph="f" * 64
         learning="learning.safetensors" if keep else None,
         **manifest,
     )
-    head = HEADS[kind]().fit(features, codes)
+    head = load_head(kind, arrays)
     bundle = Bundle(whole, head, folder / "graph.onnx", learning=learning if keep else None)
     return Bundle.load(bundle.save(folder / "b.edgetl").path)
 
@@ -163,12 +171,20 @@ def test_classes_go(tmp_path):
     base, sender = bundle_of(tmp_path / "old", NEW), bundle_of(tmp_path / "new", OLD, seed=1)
     delta = make_delta(base, sender)
     assert delta.removed == ("aster",)
-    before = base.learning
+    novelty = {
+        "alpha": np.array(0.05),
+        "shipped": np.arange(10, dtype=np.int8).reshape(5, 2),
+        "shipped_codes": np.array([0, 1, 2, 1, 4]),
+    }
+    before = dataclasses.replace(base.learning, novelty=novelty)
+    base = Bundle.load(dataclasses.replace(base, learning=before).save(tmp_path / "n.edgetl").path)
     after = apply_delta(base, delta)
     assert after.labels == OLD
     kept = Bundle.load(base.path).learning
     old = np.array(NEW)[before.codes]
     assert np.array(OLD)[kept.codes].tolist() == old[old != "aster"].tolist()
+    assert kept.novelty["shipped"].tolist() == [[0, 1], [4, 5], [8, 9]]
+    assert kept.novelty["shipped_codes"].tolist() == [0, 1, 3]
     back = roll_back(Bundle.load(base.path))
     assert back.labels == NEW
     np.testing.assert_array_equal(Bundle.load(base.path).learning.codes, before.codes)
