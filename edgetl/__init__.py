@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from edgetl._export import export as export
     from edgetl._export import verify as verify
     from edgetl.bundle import Bundle as Bundle
+    from edgetl.bundle import Delta as Delta
     from edgetl.bundle import Evidence as Evidence
     from edgetl.bundle import Limits as Limits
+    from edgetl.bundle import SigningKey as SigningKey
     from edgetl.data import Dataset as Dataset
     from edgetl.data import load_dataset as load_dataset
     from edgetl.errors import EdgetlError as EdgetlError
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
     from edgetl.exporter.search import SearchOptions as SearchOptions
     from edgetl.exporter.verify import VerifyOptions as VerifyOptions
     from edgetl.preprocess import Preprocess as Preprocess
+    from edgetl.runtime import LearningOptions as LearningOptions
     from edgetl.runtime import Prediction as Prediction
     from edgetl.runtime import Runtime as Runtime
+    from edgetl.runtime import diff as diff
     from edgetl.runtime import load as load
     from edgetl.targets import OnnxRuntime as OnnxRuntime
     from edgetl.targets import OpenVino as OpenVino
@@ -43,10 +47,12 @@ _HOMES = {
     "BenchOptions": "edgetl.exporter.bench",
     "Bundle": "edgetl.bundle",
     "Dataset": "edgetl.data",
+    "Delta": "edgetl.bundle",
     "EdgetlError": "edgetl.errors",
     "Evidence": "edgetl.bundle",
     "ExportOptions": "edgetl._export",
     "GraphOptions": "edgetl.exporter.artefact",
+    "LearningOptions": "edgetl.runtime",
     "Limits": "edgetl.bundle",
     "OnnxRuntime": "edgetl.targets",
     "OpenVino": "edgetl.targets",
@@ -54,11 +60,13 @@ _HOMES = {
     "Preprocess": "edgetl.preprocess",
     "Runtime": "edgetl.runtime",
     "SearchOptions": "edgetl.exporter.search",
+    "SigningKey": "edgetl.bundle",
     "TensorRT": "edgetl.targets",
     "Torch": "edgetl.targets",
     "VerifyOptions": "edgetl.exporter.verify",
     "adapt": "edgetl._adapt",
     "bench": "edgetl.exporter.bench",
+    "diff": "edgetl.runtime",
     "evaluate_bundle": "edgetl._adapt",
     "export": "edgetl._export",
     "load": "edgetl.runtime",
@@ -71,10 +79,12 @@ __all__ = [
     "BenchOptions",
     "Bundle",
     "Dataset",
+    "Delta",
     "EdgetlError",
     "Evidence",
     "ExportOptions",
     "GraphOptions",
+    "LearningOptions",
     "Limits",
     "OnnxRuntime",
     "OpenVino",
@@ -82,11 +92,13 @@ __all__ = [
     "Preprocess",
     "Runtime",
     "SearchOptions",
+    "SigningKey",
     "TensorRT",
     "Torch",
     "VerifyOptions",
     "adapt",
     "bench",
+    "diff",
     "evaluate_bundle",
     "export",
     "load",

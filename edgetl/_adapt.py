@@ -20,7 +20,15 @@ from edgetl._paths import cache_dir
 from edgetl._records import Clock, head_record, precision_notes, run_record
 from edgetl.backbone import Backbone
 from edgetl.backbones import load_backbone
-from edgetl.bundle import Bundle, Checks, Evidence, Manifest, check_destination, probe_batch
+from edgetl.bundle import (
+    Bundle,
+    Checks,
+    Evidence,
+    Manifest,
+    TaskRecord,
+    check_destination,
+    probe_batch,
+)
 from edgetl.bundle.checks import short_digests
 from edgetl.bundle.evidence import HeadRecord
 from edgetl.data import Dataset, find_duplicates, load_dataset
@@ -187,6 +195,7 @@ def evaluate_bundle(
     data: Any,
     *,
     target: ServingTarget | None = None,
+    task: str | None = None,
     options: AdaptOptions | None = None,
 ) -> Evidence:
     """Measure a bundle on labelled samples.
@@ -195,6 +204,7 @@ def evaluate_bundle(
         bundle: A bundle, or its folder.
         data: As for `adapt`. Of data with a split the test part is used, otherwise all of it.
         target: The engine to measure with; what the bundle was exported for if None.
+        task: Whose head; the main one's if None.
         options: As for `adapt`; those of the split, of preprocessing and of storage have no effect:
             the bundle says how it was made.
 
@@ -202,14 +212,15 @@ def evaluate_bundle(
         CorruptError: The bundle was changed after it was written.
         ParityError: The engine computes other features than the one the head was fitted with.
         DataError: A class the bundle does not know, or no readable sample.
+        ValueError: There is no such task.
     """
     options, clock = options or AdaptOptions(), Clock()
     if not isinstance(bundle, Bundle):
         bundle = Bundle.load(bundle)
     target = target or bundle_target(bundle)
-    manifest = bundle.manifest
-    test = load_dataset(data, labels=manifest.labels).part("test")
-    options = dataclasses.replace(options, storage=manifest.provenance.get("storage", "float16"))
+    manifest, record = bundle.manifest, bundle.manifest.record(task)
+    test = load_dataset(data, labels=record.labels).part("test")
+    options = dataclasses.replace(options, storage=record.provenance.get("storage", "float16"))
     engine = bundle_engine(bundle, target, purpose="extract")
     about = f"{manifest.backbone}, {target}"
     extraction = extract_parts(
@@ -222,8 +233,8 @@ def evaluate_bundle(
         about=about,
     )
     (measured,) = usable(extraction, [test])
-    known = manifest.evidence
-    seen = _seen(bundle, measured)
+    known = record.evidence
+    seen = _seen(bundle, measured, task)
     notes = test.notes
     if seen:
         notes += (
@@ -231,11 +242,11 @@ def evaluate_bundle(
             "little about new ones",
         )
     evidence = evaluate_head(
-        bundle.head.predict_proba(measured.features),
+        bundle.fitted(task).head.predict_proba(measured.features),
         measured.targets,
-        manifest.labels,
-        train_counts=_train_counts(bundle),
-        head=known.head if known else HeadRecord(kind=manifest.head),
+        record.labels,
+        train_counts=_train_counts(record),
+        head=known.head if known else HeadRecord(kind=record.head),
         run=dataclasses.replace(
             run_record(manifest.backbone, target, extraction, seed=options.seed, clock=clock),
             duplicates=tuple(("(training part)", name) for name in seen),
@@ -247,20 +258,19 @@ def evaluate_bundle(
     )
 
 
-def _train_counts(bundle: Bundle) -> list[int]:
+def _train_counts(record: TaskRecord) -> list[int]:
     """Training samples per class; 0 of classes that were learned since."""
-    manifest = bundle.manifest
-    record = manifest.update
-    shipped = manifest.labels if record is None else record.base_labels
-    counts = dict(zip(shipped, manifest.provenance.get("train_counts", ()), strict=False))
-    return [counts.get(label, 0) for label in manifest.labels]
+    shipped = record.labels if record.update is None else record.update.base_labels
+    counts = dict(zip(shipped, record.provenance.get("train_counts", ()), strict=False))
+    return [counts.get(label, 0) for label in record.labels]
 
 
-def _seen(bundle: Bundle, measured: Part) -> list[str]:
-    """Names of the samples whose content is in the part that the bundle was fitted on."""
+def _seen(bundle: Bundle, measured: Part, task: str | None) -> list[str]:
+    """Names of the samples whose content is in the part that the head was fitted on."""
     if bundle.checks is None:
         return []
-    known = bundle.checks.trained_on(measured.digests)
+    further = None if task == bundle.manifest.task else task
+    known = bundle.checks.trained_on(measured.digests, task=further)
     return [name for name, seen in zip(measured.names, known, strict=True) if seen]
 
 

@@ -10,7 +10,10 @@
      +-- AccuracyError             5   the accuracy gate failed
      +-- BudgetError               6   the latency or size gate failed
      +-- CorruptError              7   a file is not what its hash, format or key says
+     +-- StorageError              1   what has to be kept can't be: in use, read-only, or full
      +-- SignatureError            8   a signature is missing or wrong
+          +-- WrongBaseError       8   a head update is for another bundle or head
+          +-- ReplayError          8   a head update is not newer than the last one
 
 A caller's mistake (a wrong type, an impossible value) is ``TypeError`` or ``ValueError``; on the
 command line those exit with 2.
@@ -71,3 +74,15 @@ class SignatureError(EdgetlError):
     """A signature is missing, or does not match the content and the trusted key."""
 
     exit_code = 8
+
+
+class WrongBaseError(SignatureError):
+    """A head update, whoever signed it, is for another bundle, task or head than this one."""
+
+
+class ReplayError(SignatureError):
+    """A head update is not newer than the last one that was applied."""
+
+
+class StorageError(EdgetlError):
+    """What has to be kept can't be: its place is in use, can't be written to, or is full."""

@@ -20,7 +20,7 @@ DEVICE = {
     "decode": {"errors", "native", "preprocess"},
     "engines": {"_extras", "errors", "targets"},
     "heads": {"errors", "native"},
-    "bundle": {"errors", "heads", "preprocess"},
+    "bundle": {"_extras", "errors", "heads", "preprocess"},
     "runtime": {"bundle", "decode", "engines", "errors", "heads", "native", "targets"},
 }
 WORKSTATION = {

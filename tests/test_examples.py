@@ -48,6 +48,25 @@ def test_adapt_and_predict(assets, tmp_path):
     assert sum(float(line.split()[-1]) for line in last) <= 1.001
 
 
+def test_ship_head_update(assets, copy_flowers, tmp_path):
+    labels = ("daisy", "roses", "tulips")
+    before = copy_flowers(tmp_path / "before", labels[:2], train=12, test=6)
+    after = copy_flowers(tmp_path / "after", labels, train=12, test=6)
+    printed = run(
+        "ship_head_update.py",
+        *(before, after),
+        *("--weights", assets / "weights" / "tf_mobilenetv3_small_100.safetensors"),
+        *("--backbone", "tf_mobilenetv3_small_100"),
+        cwd=tmp_path,
+    )
+    assert "new: tulips" in printed
+    assert "refused: the update was changed" in printed
+    assert "generation 1: daisy, roses, tulips" in printed
+    assert ".jpg: tulips" in printed
+    assert printed.rstrip().endswith("rolled back: daisy, roses")
+    assert (tmp_path / "update.etlh").stat().st_size < 10_000
+
+
 @pytest.fixture(scope="module")
 def bundle(assets, tmp_path_factory):
     """A bundle fitted to photos of flowers, and some others to ask about."""
@@ -102,6 +121,18 @@ def test_plain_onnxruntime(bundle, kind, tmp_path):
 def test_plain_onnxruntime_imports_nothing_of_edgetl():
     text = (EXAMPLES / "plain_onnxruntime.py").read_text(encoding="utf-8")
     assert "import edgetl" not in text and "from edgetl" not in text
+
+
+def test_learn_on_device(bundle, assets, tmp_path):
+    bundle, _ = bundle
+    path = bundle.save(tmp_path / "flowers.edgetl").path
+    folder = assets / "data" / "photo_sketch" / "photo"
+    label = sorted(item.name for item in folder.iterdir() if item.is_dir())[0]
+    photos = sorted(file for file in (folder / label).rglob("*") if file.is_file())[:5]
+    printed = run("learn_on_device.py", path, "something new", *photos, cwd=tmp_path)
+    assert "saved as generation 1" in printed
+    assert Bundle.load(path).labels == (*bundle.labels, "something new")
+    assert "something new" in printed.split("after:")[1].splitlines()[0]
 
 
 def test_every_example_has_a_test():

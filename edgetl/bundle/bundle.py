@@ -117,6 +117,21 @@ class Bundle:
             )
         return dataclasses.replace(self, manifest=manifest, tasks={**self.tasks, task: fitted})
 
+    def with_task(self, name: str, other: Bundle) -> Bundle:
+        """The bundle with the main head of another one as a further task, in memory.
+
+        Args:
+            name: What the task is to be called.
+            other: A saved bundle with the same graph and preprocessing.
+
+        Raises:
+            ValueError: The graph or the preprocessing is another, there is such a task already, or
+                a graph has its head inside.
+        """
+        from edgetl.bundle.combine import with_task
+
+        return with_task(self, name, other)
+
     def save(self, path: str | Path) -> Bundle:
         """Write the bundle to a folder, whole or not at all.
 
@@ -254,11 +269,7 @@ class Bundle:
             shipped = manifest.labels if manifest.update is None else manifest.update.base_labels
             known_checks.check_fit(manifest.dim, len(shipped))
         named = () if manifest.export is None else tuple(manifest.export.compiled.values())
-        replaced = [
-            record.update.base_arrays
-            for record in records.values()
-            if record.update is not None and record.update.base_arrays != record.arrays
-        ]
+        replaced = [name for record in records.values() for name in record.replaced]
         main = fitted.pop(None)
         return cls(
             manifest,

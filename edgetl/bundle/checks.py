@@ -5,7 +5,7 @@ It knows arrays only; who runs the probe and who looks for known samples is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ _TYPES: dict[str, tuple[type[np.generic], int]] = {
     "reference_classes": (np.int64, 1),
     "reference_features": (np.float16, 2),
 }
+_OF_TASK = "train_digests."
 _OPTIONAL = ("reference_digests", "reference_classes", "reference_features")
 
 
@@ -40,6 +41,7 @@ class Checks:
             that lacks the bundle it was exported from.
         reference_classes: (m,) int64: the classes that the original bundle gave them.
         reference_features: (k, dim) float16, k <= m: the original features of the first k of them.
+        task_digests: As `train_digests`, of further tasks by their names.
     """
 
     probe_features: NDArray[np.float32]
@@ -49,6 +51,7 @@ class Checks:
     reference_features: NDArray[np.float16] = field(
         default_factory=lambda: np.zeros((0, 0), np.float16)
     )
+    task_digests: Mapping[str, NDArray[np.uint64]] = field(default_factory=dict)
 
     def check_fit(self, dim: int, classes: int) -> None:
         """Refuse arrays that belong to another bundle.
@@ -73,19 +76,26 @@ class Checks:
                 f"{FILE} names class {self.reference_classes[~known][0]}, there are {classes}"
             )
 
-    def trained_on(self, digests: Iterable[bytes]) -> NDArray[np.bool_]:
-        """Which samples were in the training part, by the digests of their content."""
-        return np.isin(short_digests(digests), self.train_digests)
+    def trained_on(self, digests: Iterable[bytes], *, task: str | None = None) -> NDArray[np.bool_]:
+        """Which samples were in the training part, by the digests of their content.
+
+        Args:
+            digests: Those of the samples.
+            task: A further task; the main one if None.
+        """
+        none = np.zeros(0, np.uint64)
+        known = self.train_digests if task is None else self.task_digests.get(task, none)
+        return np.isin(short_digests(digests), known)
 
     def to_bytes(self) -> bytes:
         """The file's content."""
-        return safetensors.numpy.save(
-            {
-                name: getattr(self, name)
-                for name in sorted(_TYPES)
-                if name not in _OPTIONAL or getattr(self, name).size
-            }
-        )
+        arrays = {
+            name: getattr(self, name)
+            for name in sorted(_TYPES)
+            if name not in _OPTIONAL or getattr(self, name).size
+        }
+        of_tasks = {f"{_OF_TASK}{task}": array for task, array in self.task_digests.items()}
+        return safetensors.numpy.save(arrays | of_tasks)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Checks:
@@ -101,7 +111,15 @@ class Checks:
                 continue
             if found is None or found.dtype != dtype or found.ndim != ndim:
                 raise CorruptError(f"{FILE} has no usable array {name!r}")
-        checks = cls(**{name: arrays[name] for name in _TYPES if name in arrays})  # type: ignore[arg-type]
+        of_tasks = {
+            name[len(_OF_TASK) :]: array
+            for name, array in arrays.items()
+            if name.startswith(_OF_TASK)
+        }
+        if any(array.dtype != np.uint64 or array.ndim != 1 for array in of_tasks.values()):
+            raise CorruptError(f"{FILE} has no usable digests of {sorted(of_tasks)}")
+        known = {name: arrays[name] for name in _TYPES if name in arrays}
+        checks = cls(**known, task_digests=of_tasks)  # type: ignore[arg-type]
         if (
             not len(checks.reference_features)
             <= len(checks.reference_digests)

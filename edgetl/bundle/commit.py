@@ -37,6 +37,7 @@ def updated(
     learning: Learning | None = None,
     samples: int = 0,
     accuracy: tuple[float | None, float | None] = (None, None),
+    applied: int = 0,
 ) -> Bundle:
     """A bundle with a head that learned, in memory; `Bundle.save` writes it elsewhere.
 
@@ -49,6 +50,7 @@ def updated(
         learning: What it can learn on from; what the old one had if None, as far as that fits.
         samples: How many samples were learned since the bundle was made.
         accuracy: On kept samples, of the shipped head and of this one.
+        applied: Number of the head update that it comes from, if it does.
 
     Raises:
         ValueError: Labels and head don't fit, the bundle was never saved, or its graph has the old
@@ -74,7 +76,9 @@ def updated(
         accuracy_before=accuracy[0],
         accuracy_after=accuracy[1],
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        applied=max(applied, 0 if known is None else known.applied),
     )
+    others = {name: file for name, file in bundle.compiled.items() if name not in record.replaced}
     ending = "" if task is None or task == bundle.manifest.task else f"-{task}"
     named = {"head": head_bytes(head)}
     if learning is not None:
@@ -93,7 +97,7 @@ def updated(
     )
     result = bundle.with_fitted(record, Fitted(head, learning), task)
     place = _place(bundle) / update.base_arrays
-    return dataclasses.replace(result, compiled={**bundle.compiled, update.base_arrays: place})
+    return dataclasses.replace(result, compiled={**others, update.base_arrays: place})
 
 
 def commit(bundle: Bundle, changed: Bundle) -> Bundle:

@@ -17,6 +17,49 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreviousHead:
+    """The head that a head update replaced, whose files stay so that it can be put back.
+
+    Args:
+        generation: Its number.
+        head: Its kind.
+        labels: Its labels.
+        arrays: File name of its arrays.
+        learning: File name of what it could learn on from, or None.
+        samples: How many samples it had learned.
+    """
+
+    generation: int
+    head: str
+    labels: tuple[str, ...]
+    arrays: str
+    learning: str | None = None
+    samples: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**vars(self), "labels": list(self.labels)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> PreviousHead:
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError: A value is impossible.
+            KeyError: A value is missing.
+        """
+        learning = content["learning"]
+        return cls(
+            generation=int(content["generation"]),
+            head=str(content["head"]),
+            labels=checked_labels(content["labels"]),
+            arrays=str(content["arrays"]),
+            learning=None if learning is None else str(learning),
+            samples=int(content["samples"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class UpdateRecord:
     """How a head differs from the one that was shipped, because it learned or was updated since.
 
@@ -30,6 +73,9 @@ class UpdateRecord:
         accuracy_before: On kept samples, by the shipped head; None if none are kept.
         accuracy_after: On kept samples, by this head; None likewise.
         created: When, ISO 8601 in UTC.
+        applied: Number of the newest head update (`edgetl.bundle.Delta`) that was ever applied,
+            also if it was rolled back; none that is not newer is taken. 0 without any.
+        previous: The head that a head update replaced, if one made this one.
     """
 
     generation: int
@@ -41,10 +87,13 @@ class UpdateRecord:
     accuracy_before: float | None = None
     accuracy_after: float | None = None
     created: str = ""
+    applied: int = 0
+    previous: PreviousHead | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {**vars(self), "base_labels": list(self.base_labels)}
+        previous = None if self.previous is None else self.previous.to_json()
+        return {**vars(self), "base_labels": list(self.base_labels), "previous": previous}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> UpdateRecord:
@@ -55,7 +104,8 @@ class UpdateRecord:
             KeyError: A value is missing.
         """
         generation, base = int(content["generation"]), str(content["base"])
-        if generation < 0 or not _DIGEST.fullmatch(base):
+        applied, previous = int(content.get("applied", 0)), content.get("previous")
+        if min(generation, applied) < 0 or not _DIGEST.fullmatch(base):
             raise ValueError(f"generation {generation} after the head {base!r:.80}")
         shares = [content["accuracy_before"], content["accuracy_after"]]
         for share in shares:
@@ -71,6 +121,8 @@ class UpdateRecord:
             accuracy_before=shares[0],
             accuracy_after=shares[1],
             created=str(content["created"]),
+            applied=applied,
+            previous=None if previous is None else PreviousHead.from_json(previous),
         )
 
 
@@ -102,9 +154,18 @@ class TaskRecord:
         names = [self.arrays]
         if self.learning is not None:
             names.append(self.learning)
-        if self.update is not None and self.update.base_arrays != self.arrays:
-            names.append(self.update.base_arrays)
-        return tuple(names)
+        return (*names, *self.replaced)
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Names of the files among them that only replaced heads have."""
+        update, names = self.update, dict[str, None]()
+        if update is not None:
+            names[update.base_arrays] = None
+            if update.previous is not None:
+                names[update.previous.arrays] = None
+                names[update.previous.learning or self.arrays] = None
+        return tuple(name for name in names if name not in (self.arrays, self.learning))
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -62,6 +62,11 @@ def add_extraction(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_task(parser: argparse.ArgumentParser) -> None:
+    """Add ``--task``."""
+    parser.add_argument("--task", metavar="TASK", help="whose head (default: the main task's)")
+
+
 def add_memory(parser: argparse.ArgumentParser, default: str) -> None:
     """Add ``--memory-mb``."""
     parser.add_argument(

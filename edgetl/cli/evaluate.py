@@ -8,6 +8,7 @@ from edgetl.cli.arguments import (
     Verbs,
     add_engine,
     add_extraction,
+    add_task,
     add_verb,
     obey_offline,
     serving_target_of,
@@ -23,6 +24,7 @@ def add_parser(verbs: Verbs) -> None:
         "data", help="as for adapt; of data with train/ and test/, the test part is used"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    add_task(parser)
     add_engine(parser, torch=False)
     add_extraction(parser)
 
@@ -36,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     options = AdaptOptions(
         seed=arguments.seed, cache=not arguments.no_cache, extract=extract_options(arguments)
     )
-    evidence = evaluate_bundle(arguments.bundle, arguments.data, target=target, options=options)
+    evidence = evaluate_bundle(
+        arguments.bundle, arguments.data, target=target, task=arguments.task, options=options
+    )
     print_evidence(evidence, as_json=arguments.json, more={"bundle": arguments.bundle})
     return 0

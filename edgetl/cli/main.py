@@ -13,10 +13,29 @@ import sys
 from collections.abc import Sequence
 
 import edgetl
-from edgetl.cli import adapt, bench, cache, doctor, evaluate, export, inspect, predict, verify
+from edgetl.cli import (
+    adapt,
+    apply,
+    bench,
+    cache,
+    combine,
+    diff,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    keygen,
+    learn,
+    predict,
+    rollback,
+    verify,
+)
 from edgetl.errors import EdgetlError
 
-_VERBS = (adapt, evaluate, predict, export, verify, bench, inspect, cache, doctor)
+_VERBS = (
+    *(adapt, evaluate, predict, learn, rollback, export, verify, bench),
+    *(keygen, diff, apply, combine, inspect, cache, doctor),
+)
 _EXIT_CODES = (
     "exit codes: 0 ok, 1 error, 2 usage, 3 missing backend or device, 4 parity failed, "
     "5 accuracy gate, 6 latency or size gate, 7 stale or corrupt data, 8 signature"

@@ -162,6 +162,11 @@ class Head(Incremental, ABC):
             arrays["classes"] = self.classes_.astype(np.int64)
         return arrays
 
+    def exact_arrays(self) -> dict[str, NDArray[Any]]:
+        """What `arrays` gives, but nothing rounded: for a head that is to learn on the same."""
+        arrays, own = self.arrays(), vars(self)
+        return {name: np.asarray(own.get(f"{name}_", array)) for name, array in arrays.items()}
+
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """A fitted head from what `arrays` gave; `classes_` counts from 0 if not stored.

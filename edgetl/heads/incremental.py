@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy, deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -32,6 +33,7 @@ class Incremental:
     classes_: NDArray[Any]
     n_features_in_: int
     temperature_: float
+    learner_: Any
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
@@ -150,6 +152,16 @@ class Incremental:
         """
         self._check_fitted()
         return self._learned()
+
+    def branch(self) -> Self:
+        """A head that may learn on while this one stays what it is, for other threads too.
+
+        Only statistics change in place, so all else is shared.
+        """
+        found = copy(self)
+        if self.needs_statistics and hasattr(self, "learner_"):
+            found.learner_ = deepcopy(self.learner_)
+        return found
 
     def restore_learning(self, state: Mapping[str, NDArray[Any]]) -> Self:
         """Take back what `learning_state` gave, into the head that gave it, stored or not.

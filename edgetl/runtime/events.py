@@ -1,0 +1,230 @@
+"""What was done to a head, as bytes that can be done again, and heads with all they need to go on.
+
+Doing the same events to the same head gives the same head, so a history needs few whole heads: the
+rest is replayed. It knows heads, and nothing about files or who decides what is learned.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from edgetl.bundle.checks import read_arrays
+from edgetl.errors import CorruptError
+from edgetl.heads import HEADS, Head, KnnHead
+
+_STATE = "learning."
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Remembered samples for a head that rehearses, some after every few samples learned.
+
+    Attributes:
+        features: (steps, m, dim) float16.
+        numbers: (steps, m) of the samples in the memory, or -1 - i for new sample i; they are
+            stored instead of the features.
+        codes: (steps, m) class of each.
+        weights: (steps, m) positive.
+    """
+
+    features: NDArray[np.float16]
+    numbers: NDArray[np.int64]
+    codes: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+
+Lookup: TypeAlias = Callable[[int], NDArray[np.float16]]
+"""Gives the features (dim,) of a sample in the memory, by its number."""
+_DRAWN = ("numbers", "codes", "weights")
+
+
+@dataclass(frozen=True, eq=False)
+class Event:
+    """One change of a head: samples learned, or a class forgotten.
+
+    Attributes:
+        labels: The head's labels afterwards, in the order of its columns.
+        features: (n, dim) float32 of the samples.
+        codes: (n,) class of each among `labels`.
+        weights: (n,) positive.
+        draws: What to rehearse, or None.
+        forgotten: The column to remove, or None.
+        neighbours: Samples that a k-nearest-neighbours head keeps at most; 0 for any number.
+    """
+
+    labels: tuple[str, ...]
+    features: NDArray[np.float32]
+    codes: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    draws: Draws | None = None
+    forgotten: int | None = None
+    neighbours: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that its arrays take."""
+        drawn = 0 if self.draws is None else 3 * self.draws.numbers.nbytes
+        return self.features.nbytes + self.codes.nbytes + self.weights.nbytes + drawn
+
+    def to_bytes(self) -> bytes:
+        """The event, for `from_bytes`."""
+        arrays: dict[str, NDArray[Any]] = {"labels": _text(self.labels)}
+        if self.forgotten is not None:
+            arrays["forgotten"] = np.array(self.forgotten)
+        else:
+            arrays |= {name: getattr(self, name) for name in ("features", "codes", "weights")}
+            arrays["neighbours"] = np.array(self.neighbours)
+        if self.draws is not None:
+            arrays |= {f"draws.{name}": getattr(self.draws, name) for name in _DRAWN}
+        return bytes(safetensors.numpy.save(arrays))
+
+    @classmethod
+    def from_bytes(cls, content: bytes, lookup: Lookup) -> Event:
+        """What `to_bytes` gave.
+
+        Args:
+            content: The bytes.
+            lookup: Where remembered samples are found.
+
+        Raises:
+            CorruptError: It is something else.
+        """
+        arrays = read_arrays(content, "an event")
+        try:
+            labels = _labels(arrays)
+            if "forgotten" in arrays:
+                return forgetting(labels, int(arrays["forgotten"]))
+            own: Any = {name: arrays[name] for name in ("features", "codes", "weights")}
+            draws = None
+            if "draws.numbers" in arrays:
+                drawn: Any = {name: arrays[f"draws.{name}"] for name in _DRAWN}
+                draws = Draws(_looked_up(drawn["numbers"], own["features"], lookup), **drawn)
+            return cls(labels, **own, draws=draws, neighbours=int(arrays["neighbours"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptError(f"an event of the history can't be read: {error!r}") from error
+
+    def done_to(self, head: Head) -> Head:
+        """A new head: this one with the event done to it; this one stays as it is.
+
+        Args:
+            head: Its classes are the numbers from 0.
+
+        Raises:
+            ValueError: The head has no statistics to learn on from.
+        """
+        found = head.branch()
+        if self.forgotten is not None:
+            found.forget_class(self.forgotten)
+            found.classes_ = np.arange(len(found.classes_))
+            return found
+        if self.draws is None:
+            found.partial_fit(self.features, self.codes, sample_weight=self.weights)
+            return _bounded(found, self.neighbours)
+        steps = np.array_split(np.arange(len(self.codes)), len(self.draws.codes))
+        for step, rows in enumerate(steps):
+            weights = self.weights[rows]
+            found.partial_fit(self.features[rows], self.codes[rows], sample_weight=weights)
+            remembered = self.draws.features[step].astype(np.float32)
+            found.rehearse(  # type: ignore[attr-defined]
+                remembered, self.draws.codes[step], sample_weight=self.draws.weights[step]
+            )
+        return found
+
+
+def _looked_up(
+    numbers: NDArray[np.int64], new: NDArray[np.float32], lookup: Lookup
+) -> NDArray[np.float16]:
+    features = np.empty((*numbers.shape, new.shape[1]), np.float16)
+    for place, number in np.ndenumerate(numbers):
+        features[place] = new[-1 - number] if number < 0 else lookup(int(number))
+    return features
+
+
+def forgetting(labels: tuple[str, ...], column: int) -> Event:
+    """The event that removes a column and leaves these labels."""
+    nothing = np.empty(0)
+    features, codes = np.empty((0, 0), np.float32), nothing.astype(np.int64)
+    return Event(labels, features, codes, nothing, forgotten=column)
+
+
+def head_to_bytes(head: Head, labels: tuple[str, ...], *, learning: bool) -> bytes:
+    """A head to the last bit, with its labels; with `learning`, also what it goes on from."""
+    arrays = {name: np.asarray(a, order="C") for name, a in head.exact_arrays().items()}
+    if learning:
+        state = head.learning_state()
+        arrays |= {f"{_STATE}{name}": np.asarray(a, order="C") for name, a in state.items()}
+    arrays["labels"] = _text(labels)
+    return bytes(safetensors.numpy.save(arrays))
+
+
+def head_from_bytes(kind: str, content: bytes) -> tuple[Head, tuple[str, ...]]:
+    """What `head_to_bytes` was given.
+
+    Raises:
+        CorruptError: It is something else, or of another kind of head.
+    """
+    arrays = dict(read_arrays(content, f"a {kind} head of the history"))
+    try:
+        labels = _labels(arrays)
+    except (KeyError, ValueError) as error:
+        raise CorruptError(f"a head of the history has no labels: {error!r}") from error
+    del arrays["labels"]
+    state = {n[len(_STATE) :]: arrays.pop(n) for n in list(arrays) if n.startswith(_STATE)}
+    head = whole_head(kind, arrays)
+    if len(head.classes_) != len(labels):
+        raise CorruptError(
+            f"a head of the history has {len(head.classes_)} classes and {len(labels)} labels"
+        )
+    if state:
+        head.restore_learning(state)
+    return head, labels
+
+
+def whole_head(kind: str, arrays: Mapping[str, NDArray[Any]]) -> Head:
+    """A head from its arrays, with the numbers from 0 as classes.
+
+    Raises:
+        CorruptError: The arrays are no such head's.
+    """
+    head = HEADS[kind].from_arrays(arrays)
+    head.classes_ = np.arange(len(head.classes_))
+    return head
+
+
+def array_bytes(head: Head, *, learning: bool) -> int:
+    """Bytes of a head's arrays; with `learning`, of what it goes on from too, without making it."""
+    found = sum(array.nbytes for array in head.exact_arrays().values())
+    if learning and head.needs_statistics:
+        found += 8 * head.n_features_in_**2 // (2 if head.kind == "ridge" else 1)
+    return found
+
+
+def _bounded(head: Head, most: int) -> Head:
+    """Of neighbours beyond `most`, the first ones of the classes with the most leave."""
+    if not isinstance(head, KnnHead) or len(head.codes_) <= most or not most:
+        return head
+    kept = np.ones(len(head.codes_), dtype=bool)
+    counts = np.bincount(head.codes_)
+    for _ in range(len(head.codes_) - most):
+        largest = int(counts.argmax())
+        kept[np.flatnonzero(kept & (head.codes_ == largest))[0]] = False
+        counts[largest] -= 1
+    head.neighbors_, head.codes_ = head.neighbors_[kept], head.codes_[kept]
+    head.weights_ = head.weights_[kept]
+    return head
+
+
+def _text(labels: tuple[str, ...]) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(labels, ensure_ascii=False).encode(), dtype=np.uint8)
+
+
+def _labels(arrays: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    found = json.loads(arrays["labels"].tobytes())
+    return tuple(str(label) for label in found)

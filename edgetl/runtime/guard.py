@@ -1,0 +1,278 @@
+"""The guard: kept samples that an update has to do well on before it is kept.
+
+**The rule.** Every guard sample is answered by the head with the update, by the head in use and by
+the best head so far (the anchor: small losses must not add up unnoticed). Compared with one of the
+latter, ``lost`` samples were right and are wrong, ``won`` ones the other way round. An update that
+makes fewer guard samples right than the head in use is harmful if
+
+- accuracy falls by more than `max_drop` points, and that is more than noise: if each changed sample
+  were as likely to change for the better, so many of them would change for the worse with a
+  probability of at most `level` (the exact sign test, McNemar 1947); or
+- the same of one class with `max_class_drop`; or
+- either compared with the anchor, at a fifth of the level, since there are many updates to err in.
+
+At a level of 0.05 it takes 5 samples that change for the worse and none for the better (7 since the
+anchor): with fewer than 5 guard samples nothing is ever refused, and with a thousand `max_drop`
+alone decides. One mislabelled sample that changes little is kept; what many of them may do together
+is bounded. It knows nothing about how an update came about or what becomes of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import comb
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.heads import Head, KnnHead, PrototypeHead
+from edgetl.heads.linear import LinearHead
+from edgetl.native.heads import nearest, unit_rows
+
+_SMALL = 1 << 18
+"""Products up to which OpenBLAS uses one thread."""
+_SINCE_BEST = 5
+_FEW = 64
+"""Up to so many new neighbours are compared with the ones known before."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When an update is harmful; points of accuracy, and the level of the sign test."""
+
+    max_drop: float
+    max_class_drop: float
+    level: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the guard found.
+
+    Attributes:
+        before: Accuracy of the head in use on the guard part, None without any.
+        after: Of the head with the update.
+        samples: Guard samples.
+        falls: Points that classes lost from `before` to `after`, the worst first.
+        reason: Why the update is harmful; empty if it is not.
+        right: (g,) which samples the updated head has right.
+    """
+
+    before: float | None
+    after: float | None
+    samples: int
+    falls: dict[str, float]
+    reason: str
+    right: NDArray[np.bool_]
+
+
+@dataclass(eq=False)
+class Guard:
+    """The guard part.
+
+    Attributes:
+        features: (g, dim) float32.
+        labels: (g,) label of each.
+        right: (g,) which ones the head in use has right.
+        anchor: (g,) which ones the best head had right.
+    """
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.str_]
+    right: NDArray[np.bool_] = field(init=False)
+    anchor: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.right = np.zeros(len(self.labels), dtype=bool)
+        self.anchor = self.right
+        self._neighbours = Neighbours()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def adopt(self, head: Head, labels: tuple[str, ...]) -> None:
+        """Take a head as the one in use, and as the anchor."""
+        self.right = self.answered(head, labels)
+        self.anchor = self.right
+
+    def answered(self, head: Head, labels: tuple[str, ...]) -> NDArray[np.bool_]:
+        """Which samples a head has right."""
+        if not len(self):
+            return np.zeros(0, dtype=bool)
+        columns = self._columns(head)
+        return np.asarray(np.array(labels)[columns] == self.labels)
+
+    def judge(self, head: Head, labels: tuple[str, ...], rule: Rule | None) -> Verdict:
+        """Judge a head that is to take the place of the one in use.
+
+        Args:
+            head: The head with the update.
+            labels: Its labels.
+            rule: When to find it harmful; None: never.
+        """
+        right = self.answered(head, labels)
+        if not len(self):
+            return Verdict(None, None, 0, {}, "", right)
+        before, after = float(self.right.mean()), float(right.mean())
+        falls = self.falls(self.right, right) if not np.array_equal(right, self.right) else {}
+        reason = "" if rule is None else self._harm(right, rule, falls)
+        return Verdict(before, after, len(self), falls, reason, right)
+
+    def joined(self, features: NDArray[np.float32], labels: list[str]) -> Guard:
+        """The guard part with more samples, which nobody answered yet."""
+        found = Guard(
+            np.concatenate([self.features, features]),
+            np.concatenate([self.labels, np.array(labels, dtype=np.str_)]),
+        )
+        return found
+
+    def without(self, label: str) -> Guard:
+        """The guard part without a class, and the answers to what stays."""
+        rows = self.labels != label
+        found = Guard(self.features[rows], self.labels[rows])
+        found.right, found.anchor = self.right[rows], self.anchor[rows]
+        return found
+
+    def falls(self, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> dict[str, float]:
+        """Points of accuracy that classes lost, the worst first."""
+        names, codes = np.unique(self.labels, return_inverse=True)
+        counts = np.bincount(codes)
+        lost = np.bincount(codes, before.astype(float)) - np.bincount(codes, after.astype(float))
+        points = 100 * lost / counts
+        order = np.argsort(-points, kind="stable")
+        return {str(names[i]): round(float(points[i]), 2) for i in order if points[i] > 0}
+
+    def _harm(self, right: NDArray[np.bool_], rule: Rule, falls: dict[str, float]) -> str:
+        whole = np.ones(len(self), dtype=bool)
+        for before, level, since in (
+            (self.right, rule.level, ""),
+            (self.anchor, rule.level / _SINCE_BEST, " since it was best"),
+        ):
+            found = self._worse(whole, before, right, rule.max_drop, level)
+            if found:
+                worst = [f"{label} {points:.0f}" for label, points in list(falls.items())[:5]]
+                return f"accuracy on {found}{since}; points lost: {', '.join(worst)}"
+            for label in falls:
+                rows = self.labels == label
+                found = self._worse(rows, before, right, rule.max_class_drop, level)
+                if found:
+                    return f"accuracy of {label!r} on {found}{since}"
+        return ""
+
+    def _worse(
+        self,
+        rows: NDArray[np.bool_],
+        before: NDArray[np.bool_],
+        right: NDArray[np.bool_],
+        most: float,
+        level: float,
+    ) -> str:
+        now, old, new = self.right[rows], before[rows], right[rows]
+        lost, won = int((old & ~new).sum()), int((new & ~old).sum())
+        drop = 100 * (lost - won) / len(new)
+        if new.sum() >= now.sum() or drop <= most or chance(lost, won) > level:
+            return ""
+        return (
+            f"{len(new)} guard samples would fall from {old.mean():.1%} to {new.mean():.1%} "
+            f"({lost} lost, {won} won), more than {most:g} points"
+        )
+
+    def _columns(self, head: Head) -> NDArray[np.int64]:
+        if isinstance(head, KnnHead):
+            return self._neighbours.columns(head, self.features)
+        if isinstance(head, LinearHead):
+            coef, intercept = head.coef_, head.intercept_
+        elif isinstance(head, PrototypeHead):
+            coef, intercept = cosine_order(head)
+        else:
+            return np.asarray(head.scores(self.features).argmax(axis=1))
+        # float32 is enough to judge by, and twice as fast.
+        scores = products(self.features, coef.astype(np.float32))
+        return np.asarray((scores + intercept.astype(np.float32)).argmax(axis=1))
+
+
+class Neighbours:
+    """The nearest neighbours of fixed samples, kept while a head only gets more samples."""
+
+    def __init__(self) -> None:
+        self._units = np.empty((0, 0), np.float32)
+        self._seen = np.empty((0, 0), np.float32)
+        self._found = np.empty((0, 0), np.int64)
+        self._near: NDArray[Any] = np.empty((0, 0))
+
+    def columns(self, head: KnnHead, features: NDArray[np.float32]) -> NDArray[np.int64]:
+        """(g,) the class that a head gives each sample."""
+        k = min(head.n_neighbors, len(head.neighbors_))
+        self._follow(head.neighbors_, features, k)
+        classes = len(head.classes_)
+        places = np.arange(len(features))[:, None] * classes + head.codes_[self._found]
+        votes = np.bincount(
+            places.ravel(), head.weights_[self._found].ravel(), minlength=len(features) * classes
+        )
+        return np.asarray(votes.reshape(-1, classes).argmax(axis=1))
+
+    def _follow(
+        self, neighbours: NDArray[np.float32], features: NDArray[np.float32], k: int
+    ) -> None:
+        new = len(neighbours) - len(self._seen)
+        same = (
+            self._found.shape == (len(features), k)
+            and 0 <= new <= _FEW
+            and (self._seen is neighbours or _begins_with(neighbours, self._seen))
+        )
+        if not same:
+            found, near = nearest(np.ascontiguousarray(features), neighbours, k)
+            self._found, self._near = found.astype(np.int64), near
+            self._units = unit_rows(features).astype(np.float32)
+        elif new:
+            all_near = np.hstack([self._near, products(self._units, neighbours[-new:])])
+            numbers = np.arange(len(neighbours) - new, len(neighbours))
+            numbers = np.broadcast_to(numbers, (len(features), new))
+            # Of equally similar ones the earlier ones vote, so the order of a stable sort decides.
+            order = np.argsort(-all_near, axis=1, kind="stable")[:, :k]
+            self._near = np.take_along_axis(all_near, order, axis=1)
+            self._found = np.take_along_axis(np.hstack([self._found, numbers]), order, axis=1)
+        self._seen = neighbours
+
+
+def cosine_order(head: PrototypeHead) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients and intercepts with the order of a prototype head's scores for any sample.
+
+    The length that a sample has from the middle divides all its cosines alike.
+    """
+    middle = head.prototypes_.mean(axis=0) if head.center else np.zeros(head.n_features_in_)
+    coef = unit_rows(head.prototypes_ - middle)
+    return coef, -coef @ middle
+
+
+def products(rows: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``rows @ others.T``, in parts that are too small for a BLAS to wake its threads for.
+
+    Where other processes have the cores, waiting for those threads took 8 ms, the rest 0.1 ms.
+    """
+    step = _SMALL // max(others.size, 1)
+    if step < 4:
+        return np.asarray(rows @ others.T)
+    out = np.empty((len(rows), len(others)), np.float32)
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        np.matmul(rows[part], others.T, out=out[part])
+    return out
+
+
+def _begins_with(longer: NDArray[np.float32], shorter: NDArray[np.float32]) -> bool:
+    """Whether one array goes on from another; the last rows and some others tell."""
+    count = len(shorter)
+    rows = np.unique(np.linspace(0, count - 1, 16).astype(int)) if count else np.empty(0, int)
+    last = slice(max(count - _FEW, 0), count)
+    return bool(
+        np.array_equal(longer[rows], shorter[rows]) and np.array_equal(longer[last], shorter[last])
+    )
+
+
+def chance(lost: int, won: int) -> float:
+    """Probability of at least `lost` of all changes being losses if both were as likely."""
+    changes = lost + won
+    worse = sum(comb(changes, k) for k in range(lost, changes + 1))
+    return float(worse / 2**changes)

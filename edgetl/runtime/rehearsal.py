@@ -1,0 +1,101 @@
+"""Which remembered samples a head goes through again after it learned.
+
+What is drawn depends on what is remembered and on the number of the generation alone, so that a
+learner that was stopped goes on as if it had not been. It knows nothing about heads.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from math import gcd
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl.runtime.events import Draws
+
+Card: TypeAlias = tuple[NDArray[np.float16], float, int]
+"""Features (dim,) of a sample, how many samples it stands for, and its number; see `Draws`."""
+
+
+def batches(
+    pools: dict[int, list[Card]],
+    features: NDArray[np.float16],
+    codes: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    *,
+    size: int,
+    steps: int,
+    generation: int,
+) -> Draws:
+    """Batches to rehearse, one after each of `steps` parts of new samples.
+
+    A batch has the samples of its part, and as many of each class as of any other, remembered or of
+    the parts so far. A class goes through its samples in turn, in an order that chance decides anew
+    each round, and classes alternate. Weights are those for `edgetl.heads.Head.rehearse`: as many
+    in all as there are samples.
+
+    Args:
+        pools: What is remembered, by class; the new samples are added to it.
+        features: (n, dim) new samples.
+        codes: (n,) their classes.
+        weights: (n,) how much each counts.
+        size: Samples of a batch.
+        steps: How many batches, 1 to n.
+        generation: Decides what chance decides.
+    """
+    parts = np.array_split(np.arange(len(codes)), steps)
+    width = max(size, len(parts[0]))
+    drawn = np.empty((steps, width, features.shape[1]), np.float16)
+    drawn_codes = np.empty((steps, width), np.int64)
+    drawn_weights, numbers = np.empty((steps, width)), np.empty((steps, width), np.int64)
+    for step, part in enumerate(parts):
+        own = Counter(codes[part].tolist())
+        for row in part.tolist():
+            card = (features[row], float(weights[row]), -1 - row)
+            pools.setdefault(int(codes[row]), []).append(card)
+        counts = _counts(sorted(pools), own, width, generation + step)
+        order = []
+        for code, count in counts.items():
+            chosen = _chosen(len(pools[code]), count, own[code], code, generation + step)
+            order += [((i + 0.5) / count, code, place) for i, place in enumerate(chosen)]
+        for row, (_, code, place) in enumerate(sorted(order)):
+            drawn[step, row], weight, numbers[step, row] = pools[code][place]
+            drawn_codes[step, row] = code
+            drawn_weights[step, row] = weight * len(pools[code]) / counts[code]
+    return Draws(drawn, numbers, drawn_codes, drawn_weights)
+
+
+def _counts(classes: list[int], own: Counter[int], width: int, turn: int) -> dict[int, int]:
+    """How many samples of each class: as many of one as of another, but all of its own."""
+    counts = dict(own)
+    left, first = width - sum(own.values()), (turn * width) % len(classes)
+    for place in range(width):
+        code = classes[(first + place) % len(classes)]
+        if left and counts.get(code, 0) <= place // len(classes):
+            counts[code], left = counts.get(code, 0) + 1, left - 1
+    while left:
+        code = min(counts, key=lambda code: counts[code])
+        counts[code], left = counts[code] + 1, left - 1
+    return counts
+
+
+def _chosen(size: int, count: int, fresh: int, code: int, turn: int) -> list[int]:
+    """Places in a pool: the last `fresh` ones, and others in turn."""
+    chosen = list(range(size - fresh, size))
+    start = turn * count
+    strides: dict[int, tuple[int, int]] = {}
+    for step in range(count - fresh):
+        # A round is a stride through the pool that meets everyone once.
+        number, place = divmod(start + step, size)
+        if number not in strides:
+            chance = random.Random(1009 * number + code)
+            stride = chance.randrange(1, size + 1)
+            while gcd(stride, size) != 1:
+                stride = stride % size + 1
+            strides[number] = stride, chance.randrange(size)
+        stride, shift = strides[number]
+        chosen.append((place * stride + shift) % size)
+    return chosen

@@ -1,0 +1,28 @@
+"""Teach a bundle a new class from a few photos, see what that did, and save it.
+
+    python learn_on_device.py flowers.edgetl rust rust1.jpg rust2.jpg rust3.jpg
+
+It needs neither torch nor a network: photos go through the bundle's graph, only the head learns.
+"""
+
+import sys
+
+import edgetl
+
+bundle, label, *photos = sys.argv[1:]
+with edgetl.load(bundle) as device:
+    print("before:", device.predict(photos[0]).top(3))
+    update = device.learn(photos, label)
+    if not update.kept:
+        sys.exit(f"not learned: {update.reason}")
+    print("after: ", device.predict(photos[0]).top(3))
+
+    stats = device.learner.stats
+    print(f"{stats.classes} classes, {stats.memory_samples} samples kept")
+    if stats.accuracy_after is not None:
+        print(f"on kept samples: {stats.accuracy_before:.1%} -> {stats.accuracy_after:.1%}")
+    if stats.forgetting:
+        print("points lost:", stats.forgetting)
+
+    device.save()  # or device.undo(), or device.save("elsewhere.edgetl")
+    print(f"saved as generation {device.learner.generation}")
