@@ -37,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
         results.append({"photo": photo, **answer})
         if not arguments.json and "error" not in answer:
             classes = "  ".join(f"{c['label']} {c['probability']:.3f}" for c in answer["top"])
-            print(f"{photo}  {classes}")
+            unknown = "unknown  " if answer["unknown"] else ""
+            print(f"{photo}  {unknown}{classes}")
     if arguments.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     return 1 if any("error" in result for result in results) else 0

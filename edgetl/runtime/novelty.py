@@ -26,12 +26,12 @@ from edgetl.native.heads import nearest, unit_rows
 
 ALPHA = 0.05
 """Share of known samples that may be called unknown."""
-KEPT = 256
-"""Training features that a model keeps: 330 KB at 1,280 features, and so many learned ones."""
+KEPT = 256 * 1280
+"""Numbers, each of a byte, that a model keeps of training samples, and as many of learned ones."""
 _CALIBRATION = 1024
 """Scores that a model keeps; more change the limit by less than a standard error of 0.7 %."""
 _SLACK = 32
-"""Learned features beyond `KEPT` before there is room made, which copies them all."""
+"""Samples beyond the limit before there is room made, which copies them all."""
 _STEPS = 127
 
 
@@ -85,23 +85,24 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Novelty:
-    """Scores samples by how unlike the known ones they are. It never changes: learning gives a new
-    one, so that other threads may go on with the old one.
+    """Scores samples by how unlike the known ones they are.
+
+    It never changes: learning gives a new one, and other threads may go on with the old one.
 
     `alpha` holds for samples like those of the training, by conformal prediction: the limit is a
     quantile of the scores that training samples had when they were held out, with room for one more
-    (Vovk et al., "Algorithmic Learning in a Random World", 2005). A training sample that is kept is
-    compared with all the others: its score can only be larger than with itself among them, so that
-    the limit errs to the safe side. The promise is on average over training parts, and for photos
-    that were taken like the others: frames of one film are not. Samples of a class just learned are
-    not among those the limit was made from; the more were learned, the fewer are called unknown.
+    (Vovk et al., "Algorithmic Learning in a Random World", 2005). A kept training sample is
+    compared with all the other kept ones. Were the new sample among those, as the theory has it,
+    that score could only be smaller: the limit errs to the safe side. The promise is on average
+    over training parts, and for samples drawn like them: the frames of one film are not. The limit
+    knows nothing of classes learned since: the fewer samples, the more of them are called unknown.
 
     Args:
         alpha: Share of known samples that may be called unknown, 0 to 1 (excluded). `replace` it to
             be stricter.
         calibration: (n,) float32, ascending: held-out scores of training samples.
         shipped: Features that came with the bundle; None for a model that goes by energy.
-        learned: Features learned since, some `KEPT` at most; None likewise.
+        learned: Features learned since; None likewise.
     """
 
     alpha: float
@@ -169,7 +170,7 @@ class Novelty:
     def with_samples(self, features: NDArray[Any], codes: NDArray[np.int64]) -> Novelty:
         """The model that knows some samples more; one by energy, which only needs the head, as is.
 
-        Beyond some `KEPT` learned ones, the oldest of the most frequent classes go. The limit stays.
+        The limit stays. Beyond some `KEPT` numbers, the oldest of the most frequent classes go.
 
         Args:
             features: (n, dim) finite.
@@ -178,8 +179,9 @@ class Novelty:
         if self.learned is None:
             return self
         learned = self.learned.joined(Rows.of(features, np.asarray(codes, np.int64)))
-        if len(learned) > KEPT + _SLACK:
-            newest = _balanced(learned.codes[::-1], KEPT)
+        most = most_kept(features.shape[1], len(self._judged))
+        if len(learned) > most + _SLACK:
+            newest = _balanced(learned.codes[::-1], most)
             learned = learned.part(np.sort(len(learned) - 1 - newest))
         return replace(self, learned=learned)
 
@@ -271,14 +273,14 @@ def fit_novelty(
         features: (n, dim) all training samples, at least two.
         codes: (n,) class of each.
         alpha: Share of known samples that may be called unknown.
-        kept: How many features to keep, of every class alike; None for 256, or one of each class.
+        kept: How many samples to keep, of every class alike; what `most_kept` says if None.
         seed: Of the choice among samples.
 
     Raises:
         ValueError: Numbers are out of range.
     """
     _check_alpha(alpha)
-    kept = max(KEPT, int(codes.max(initial=0)) + 1) if kept is None else kept
+    kept = most_kept(features.shape[1], int(codes.max(initial=0)) + 1) if kept is None else kept
     if kept < 2 or len(codes) < 2:
         raise ValueError(f"need 2 features at least, got {len(codes)}, of which to keep {kept}")
     order = np.random.default_rng(seed).permutation(len(codes))
@@ -291,6 +293,11 @@ def fit_novelty(
     scores = 1 - np.where(np.isin(scored, chosen), similar[:, 1], similar[:, 0])
     calibration = np.sort(scores).astype(np.float32)
     return Novelty(alpha, calibration, rows, Rows.none(features.shape[1]))
+
+
+def most_kept(dim: int, classes: int) -> int:
+    """How many samples to keep: 256 of 1,280 features, and one of each class at least."""
+    return max(KEPT // dim, classes)
 
 
 def fit_energy(
@@ -348,7 +355,8 @@ def _rows(arrays: Mapping[str, NDArray[Any]], name: str, dim: int, classes: int)
     codes = _array(arrays, f"{name}_codes", np.int64, (len(levels),))
     if len(codes) and not (codes.min() >= 0 and codes.max() < classes):
         raise CorruptError(
-            f"the model of novelty names classes {codes.min()} to {codes.max()}, there are {classes}"
+            f"the model of novelty names classes {codes.min()} to {codes.max()}, "
+            f"there are {classes}"
         )
     return Rows.stored(levels, codes)
 
