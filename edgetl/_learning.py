@@ -38,7 +38,7 @@ def kept_learning(
     Both are of every class alike, in float16. Where not every training sample has room, a head that
     needs statistics of all of them gets them too: 4 to 8 dim^2 bytes beyond `memory_mb`. So does
     what tells the unknown: 330 KB of features in 8 bits, or one of each class, in at most a quarter
-    of the memory; where there is no room for one of each it keeps scores only (4 KB) and tells less.
+    of the memory; without room for one of each it keeps scores only (4 KB), and tells less.
 
     Args:
         head: The head as fitted to the training part.
