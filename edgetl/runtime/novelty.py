@@ -22,7 +22,8 @@ from edgetl.heads import Head
 from edgetl.heads.crossval import held_out
 from edgetl.heads.folds import stratified_folds
 from edgetl.heads.training import TrainingSet
-from edgetl.native.heads import nearest, unit_rows
+from edgetl.native.heads import nearest
+from edgetl.runtime.rows import Rows
 
 ALPHA = 0.05
 """Share of known samples that may be called unknown."""
@@ -32,55 +33,6 @@ _CALIBRATION = 1024
 """Scores that a model keeps; more change the limit by less than a standard error of 0.7 %."""
 _SLACK = 32
 """Samples beyond the limit before there is room made, which copies them all."""
-_STEPS = 127
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Features of norm 1 that a sample is compared with.
-
-    Args:
-        levels: (m, dim) int8; the features, but for a factor per row, rounded.
-        codes: (m,) int64 class of each.
-        units: (m, dim) float32; `levels` divided by their norms.
-    """
-
-    levels: NDArray[np.int8]
-    codes: NDArray[np.int64]
-    units: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, features: NDArray[Any], codes: NDArray[np.int64]) -> Rows:
-        """Features (m, dim), rounded to 8 bits: it moves a cosine by some 0.0001."""
-        values = unit_rows(features)
-        peaks = np.abs(values).max(axis=1, keepdims=True)
-        levels = np.rint(values * (_STEPS / np.where(peaks > 0, peaks, 1))).astype(np.int8)
-        return cls.stored(levels, codes)
-
-    @classmethod
-    def stored(cls, levels: NDArray[np.int8], codes: NDArray[np.int64]) -> Rows:
-        """From what was rounded before."""
-        return cls(levels, codes, unit_rows(levels.astype(np.float32)).astype(np.float32))
-
-    @classmethod
-    def none(cls, dim: int) -> Rows:
-        """No row."""
-        return cls.stored(np.zeros((0, dim), np.int8), np.zeros(0, np.int64))
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def part(self, index: NDArray[Any]) -> Rows:
-        """The rows at some positions, or where a mask is true."""
-        return Rows(self.levels[index], self.codes[index], self.units[index])
-
-    def joined(self, more: Rows) -> Rows:
-        """These rows, then others."""
-        return Rows(
-            np.concatenate([self.levels, more.levels]),
-            np.concatenate([self.codes, more.codes]),
-            np.concatenate([self.units, more.units]),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,18 +146,22 @@ class Novelty:
         """
         if self.shipped is None or self.learned is None or tuple(old) == tuple(new):
             return self
-        places = {label: code for code, label in enumerate(new)}
-        codes = np.array([places.get(label, -1) for label in old], dtype=np.int64)
+        there = {label: code for code, label in enumerate(new)}
+        codes = np.array([there.get(label, -1) for label in old], dtype=np.int64)
 
         def moved(rows: Rows) -> Rows:
-            rows = replace(rows, codes=codes[rows.codes])
-            return rows.part(rows.codes >= 0)
+            places = codes[rows.codes]
+            return Rows(rows.levels, places, rows.units).part(places >= 0)
 
         return replace(self, shipped=moved(self.shipped), learned=moved(self.learned))
 
     def base(self) -> Novelty:
         """The model without what was learned: to learn anew what was not undone."""
-        return self if self.learned is None else replace(self, learned=self.learned.part(slice(0)))
+        return (
+            self
+            if self.learned is None
+            else replace(self, learned=self.learned.part(np.zeros(0, np.int64)))
+        )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What a bundle stores."""

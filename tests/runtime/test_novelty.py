@@ -105,6 +105,18 @@ def test_a_learned_class_does_not_stay_unknown_and_the_old_model_stays(rng):
     assert taught.limit == model.limit
 
 
+def test_models_that_grew_from_one_do_not_see_each_others_samples(rng):
+    X, y = clusters(rng, [20, 20])
+    model = fit_novelty(X, y)
+    first, second, third = -X[:1], -X[20:21], -X[:1] * rng.uniform(0, 1, X.shape[1])
+    grown = model.with_samples(first, y[:1])  # makes room for more
+    left = grown.with_samples(second, y[:1])
+    right = grown.with_samples(third.astype(np.float32), y[:1])
+    assert left.score(second, HEAD)[0] < 1e-3 < 0.1 < right.score(second, HEAD)[0]
+    assert grown.score(second, HEAD)[0] > 0.1 and grown.score(first, HEAD)[0] < 1e-3
+    assert [len(some.learned) for some in (model, grown, left, right)] == [0, 1, 2, 2]
+
+
 def test_what_the_head_takes_for_a_class_without_features_is_not_called_unknown(rng):
     X, y = clusters(rng, [30, 30])
     model = fit_novelty(X, y)
