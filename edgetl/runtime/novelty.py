@@ -163,6 +163,15 @@ class Novelty:
             else replace(self, learned=self.learned.part(np.zeros(0, np.int64)))
         )
 
+    def settled(self) -> Novelty:
+        """The model as if what was learned had come with the bundle: for a bundle of its own."""
+        if self.shipped is None or self.learned is None:
+            return self
+        rows = self.learned.joined(self.shipped)
+        most = 2 * most_kept(rows.units.shape[1], len(self._judged))
+        kept = rows.part(np.sort(_balanced(rows.codes, most)))
+        return replace(self, shipped=kept, learned=self.learned.part(np.zeros(0, np.int64)))
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What a bundle stores."""
         arrays: dict[str, NDArray[Any]] = {

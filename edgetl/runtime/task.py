@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ class TaskHead:
             novelty = Novelty.from_arrays(
                 fitted.learning.novelty, dim=fitted.head.n_features_in_, classes=len(labels)
             )
-        self._answering = Answering(labels, fitted.head, novelty)
+        self._loaded = self._answering = Answering(labels, fitted.head, novelty)
         self.drift = None if novelty is None else DriftMonitor(novelty.calibration)
 
     @property
@@ -70,7 +71,12 @@ class TaskHead:
         return self._answering.novelty
 
     def replace(
-        self, labels: tuple[str, ...], head: Head, *, novelty: Novelty | None = None
+        self,
+        labels: tuple[str, ...],
+        head: Head,
+        *,
+        learned: tuple[NDArray[Any], NDArray[np.int64]] | None = None,
+        anew: bool = False,
     ) -> None:
         """Answer by another head from the next call on.
 
@@ -79,12 +85,17 @@ class TaskHead:
         Args:
             labels: Its class names.
             head: The head; it must not be changed afterwards.
-            novelty: The model that knows what was learned, of these labels; if None the one in use,
-                which then is told the places of classes only.
+            learned: Features (n, dim) and classes (n,), as of `labels`, of what it has learned
+                since the last call: samples like these are no longer unknown.
+            anew: Whether that is all it has learned since it was loaded, as after an undo.
         """
         old = self._answering
-        if novelty is None and old.novelty is not None:
-            novelty = old.novelty.relabelled(old.labels, labels)
+        before = self._loaded if anew else old
+        novelty = before.novelty
+        if novelty is not None:
+            novelty = (novelty.base() if anew else novelty).relabelled(before.labels, labels)
+            if learned is not None and len(learned[1]):
+                novelty = novelty.with_samples(*learned)
         self._answering = Answering(labels, head, novelty)
         if self.drift is not None and labels != old.labels:
             self.drift.reset()

@@ -153,6 +153,19 @@ def test_what_was_learned_is_bounded_and_of_every_class_alike(rng):
     assert model.score(last[4:12], HEAD).min() > 0.5  # the oldest are not
 
 
+def test_a_settled_model_is_the_same_to_others_and_bounded(rng):
+    X, y = clusters(rng, [20, 20, 20])
+    known = y < 2
+    model = fit_novelty(X[known], y[known]).with_samples(X[~known], y[~known])
+    settled = model.settled()
+    assert (len(settled.shipped), len(settled.learned)) == (60, 0)
+    np.testing.assert_allclose(settled.score(X, HEAD), model.score(X, HEAD), atol=1e-6)
+    assert settled.base().score(X, HEAD).max() < 1e-3
+    wide = rng.normal(size=(40, 20_480)).astype(np.float32)
+    wide = fit_novelty(wide, np.arange(40) % 2).with_samples(-wide, np.full(40, 2)).settled()
+    assert len(wide.shipped) == 32 and np.bincount(wide.shipped.codes).min() >= 8
+
+
 def test_energy_is_that_of_liu_and_calibrated_on_held_out_scores(rng):
     special = pytest.importorskip("scipy.special")
     scores = rng.normal(size=(9, 4)) * 300
@@ -301,13 +314,20 @@ def test_another_head_takes_the_model_along(flowers):
     sample = features[:1]
     before = task.answer(sample)[0]
     task.drift.watch([0.0] * 64, [0] * 64)
-    task.replace(labels, head, novelty=task.novelty.with_samples(features, np.full(20, 3)))
+    task.replace(labels, head, learned=(features, np.full(20, 3)))
     after = task.answer(sample)[0]
     assert after.label == "tulips" and not after.unknown
     assert after.novelty < 0.01 < before.novelty
     assert task.drift.report.answers == 1  # other classes: watched anew
     task.replace(labels[:3], bundle.head)  # forgotten again, by the labels alone
     assert task.answer(sample)[0].novelty == pytest.approx(before.novelty, abs=1e-6)
+    task.replace(labels, head, learned=(features, np.full(20, 3)))
+    task.replace(labels[1:], head, learned=(features[1:], np.full(19, 2)), anew=True)
+    assert len(task.novelty.learned) == 19
+    assert set(task.novelty.shipped.codes.tolist()) == {0, 1}
+    task.replace(labels, head, anew=True)  # and back with all that the bundle had
+    assert len(task.novelty.learned) == 0
+    assert set(task.novelty.shipped.codes.tolist()) == {0, 1, 2}
 
 
 def test_without_memory_there_is_energy(flowers, monkeypatch):
