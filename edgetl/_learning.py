@@ -6,6 +6,7 @@ It knows heads and features; which photos they are of, and how a device learns, 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from edgetl._parts import Part
 from edgetl.bundle import Learning
 from edgetl.heads import Head
+from edgetl.runtime.novelty import Novelty, fit_energy, fit_novelty, most_kept
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,6 +26,8 @@ MEMORY_MB = 2.0
 LEARNING = "learning.safetensors"
 _GUARD = 256
 _GUARD_SHARE = 0.25
+_NOVELTY_SHARE = 0.25
+"""Of the memory, in addition to it."""
 
 
 def kept_learning(
@@ -32,17 +36,19 @@ def kept_learning(
     """Features of training samples to learn on with, and of test samples to judge updates by.
 
     Both are of every class alike, in float16. Where not every training sample has room, a head that
-    needs statistics of all of them gets them too: 4 to 8 dim^2 bytes beyond `memory_mb`.
+    needs statistics of all of them gets them too: 4 to 8 dim^2 bytes beyond `memory_mb`. So does
+    what tells the unknown: 330 KB of features in 8 bits, or one of each class, in at most a quarter
+    of the memory; without room for one of each it keeps scores only (4 KB), and tells less.
 
     Args:
         head: The head as fitted to the training part.
         fitted: The training part.
         measured: The test part, of which up to 256 samples, in a quarter of the memory, are kept.
-        memory_mb: Largest size of the kept features in megabytes; 0 for none.
+        memory_mb: Largest size of the kept features in megabytes; 0 for none at all.
         seed: Of the choice among samples.
 
     Returns:
-        None if nothing is to be kept.
+        None where float16 can't hold the features.
 
     Raises:
         ValueError: `memory_mb` is negative or no number.
@@ -51,8 +57,9 @@ def kept_learning(
         raise ValueError(f"memory_mb must be 0 or more, got {memory_mb:g}")
     dim = fitted.features.shape[1]
     room = int(memory_mb * 1e6) // (2 * dim)
+    novelty = _novelty(head, fitted, memory_mb=memory_mb, seed=seed).arrays()
     if not room:
-        return None
+        return dataclasses.replace(Learning.empty(dim), novelty=novelty)
     judges = balanced(measured.targets, min(_GUARD, int(room * _GUARD_SHARE)), seed=seed)
     rows = balanced(fitted.targets, room - len(judges), seed=seed)
     kept = np.bincount(fitted.targets[rows], minlength=len(fitted.counts))
@@ -72,7 +79,17 @@ def kept_learning(
         guard_features=judging,
         guard_codes=measured.targets[judges].astype(np.int64),
         statistics=statistics,
+        novelty=novelty,
     )
+
+
+def _novelty(head: Head, fitted: Part, *, memory_mb: float, seed: int) -> Novelty:
+    """What tells the unknown: by kept features in a quarter of the memory, or else by energy."""
+    room = int(memory_mb * 1e6 * _NOVELTY_SHARE) // fitted.features.shape[1]
+    most = min(room, most_kept(fitted.features.shape[1], len(fitted.counts)))
+    if most < len(fitted.counts):
+        return fit_energy(head, fitted.features, fitted.targets)
+    return fit_novelty(fitted.features, fitted.targets, kept=most, seed=seed)
 
 
 def _halves(features: NDArray[np.float32]) -> NDArray[np.float16] | None:

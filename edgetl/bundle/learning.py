@@ -85,7 +85,7 @@ class Learning:
         arrays: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in _TYPES}
         for group in _GROUPS:
             for name, array in getattr(self, group).items():
-                arrays[f"{group}.{name}"] = np.ascontiguousarray(array)
+                arrays[f"{group}.{name}"] = np.asarray(array, order="C")
         return safetensors.numpy.save(dict(sorted(arrays.items())))
 
     @classmethod

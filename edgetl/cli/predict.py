@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
             found = [("", answer)] if tasks is None else list(answer["tasks"].items())
             for name, one in found:
                 classes = "  ".join(f"{c['label']} {c['probability']:.3f}" for c in one["top"])
-                print(f"{photo}  {name}{': ' if name else ''}{classes}")
+                unknown = "unknown  " if one["unknown"] else ""
+                print(f"{photo}  {name}{': ' if name else ''}{unknown}{classes}")
     if arguments.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     return 1 if any("error" in result for result in results) else 0

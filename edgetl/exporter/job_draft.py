@@ -50,7 +50,8 @@ def refitted(job: Job, fitted: Part, measured: Part) -> tuple[Head, HeadRecord, 
     known, options = job.source.evidence, job.options
     memory_mb = options.memory_mb
     if memory_mb is None:
-        memory_mb = 0.0 if job.source.learning is None else MEMORY_MB
+        known_features = job.source.learning is not None and len(job.source.learning.features)
+        memory_mb = MEMORY_MB if known_features else 0.0
     if not options.refit:
         old = job.source.head
         record = known.head if known else HeadRecord(kind=old.kind)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from edgetl.runtime.drift import DriftMonitor, DriftReport, DriftTest
 from edgetl.runtime.learner import Learner
+from edgetl.runtime.novelty import Novelty
 from edgetl.runtime.opening import bundle_engine, bundle_target
 from edgetl.runtime.options import Generation, LearnerStats, LearningOptions, Quarantined, Update
 from edgetl.runtime.prediction import Prediction
@@ -11,10 +13,14 @@ from edgetl.runtime.runtime import Runtime, load
 from edgetl.runtime.task import TaskHead
 
 __all__ = [
+    "DriftMonitor",
+    "DriftReport",
+    "DriftTest",
     "Generation",
     "Learner",
     "LearnerStats",
     "LearningOptions",
+    "Novelty",
     "Prediction",
     "Quarantined",
     "Receiver",

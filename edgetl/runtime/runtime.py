@@ -16,6 +16,7 @@ from edgetl.bundle import Bundle
 from edgetl.decode import Source, prepare, read_image
 from edgetl.engines.base import available_cores
 from edgetl.errors import DataError
+from edgetl.runtime.drift import DriftMonitor
 from edgetl.runtime.opening import bundle_engine, bundle_target
 from edgetl.runtime.options import LearningOptions
 from edgetl.runtime.prediction import Prediction
@@ -72,6 +73,11 @@ class Runtime(Receiver):
         """
         self.bundle.manifest.record(name)  # or refuse
         return self.tasks[name or self.bundle.manifest.task]
+
+    @property
+    def drift(self) -> DriftMonitor | None:
+        """What watches the main task's answers; None for a bundle that does not score novelty."""
+        return self.task().drift
 
     def warm_up(self) -> None:
         """Build the engine's session and run it once, so that the first prediction is fast.

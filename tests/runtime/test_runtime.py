@@ -236,8 +236,15 @@ def test_prediction_orders_equals_by_label_order():
     answer = Prediction(("a", "b", "c"), np.array([0.25, 0.5, 0.25], dtype=np.float32))
     assert answer.top(9) == [("b", 0.5), ("a", 0.25), ("c", 0.25)]
     assert answer.to_json(top=1) == {
+        "answer": "b",
         "label": "b",
         "probability": 0.5,
+        "unknown": False,
+        "novelty": None,
         "top": [{"label": "b", "probability": 0.5}],
     }
     assert repr(answer) == "Prediction('b', 0.500)"
+    stranger = dataclasses.replace(answer, novelty=0.75, unknown=True)
+    assert (stranger.answer, stranger.label) == ("unknown", "b")
+    assert stranger.to_json()["unknown"] is True and stranger.to_json()["novelty"] == 0.75
+    assert repr(stranger) == "Prediction(unknown, nearest 'b', novelty 0.750)"
