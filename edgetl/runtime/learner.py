@@ -135,7 +135,9 @@ class Learner(LearnerState):
                 self._put(connection, "anchor", sealed(anchor.tobytes()))
             if recent:
                 self._put(connection, "recent", sealed(bytes(recent)))
-        self._take(row, head, labels)
+        places = {label: code for code, label in enumerate(labels)}
+        codes = np.array([places[name] for name in names], dtype=np.int64)
+        self._take(row, head, labels, (features, codes))
         self._memory.take(plan, row.number)
         self._recent = recent
         if fresh:
@@ -284,8 +286,8 @@ class Learner(LearnerState):
             connection.execute("DELETE FROM facts WHERE task=? AND name='anchor'", (self.task,))
         history.take(row)
         self._head = head
-        self._answering.replace(labels, answering)
         self._memory.follow(history.line)
+        self._answering.replace(labels, answering, learned=self._learned(labels), anew=True)
         self._gather_guard()
         self._guard.adopt(answering, labels)
         after = float(self._guard.right.mean()) if len(self._guard) else None
@@ -329,10 +331,16 @@ class Learner(LearnerState):
         with self._lock:
             return self._history.listed()
 
-    def _take(self, row: Row, head: Head, labels: tuple[str, ...]) -> None:
+    def _take(
+        self,
+        row: Row,
+        head: Head,
+        labels: tuple[str, ...],
+        learned: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None,
+    ) -> None:
         self._history.take(row)
         self._head = head
-        self._answering.replace(labels, head)
+        self._answering.replace(labels, head, learned=learned)
 
     def _prune(self) -> None:
         numbers = self._history.surplus()

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgetl.bundle import Fitted, Learning
 from edgetl.heads import Head, KnnHead
@@ -145,7 +146,8 @@ class LearnerState:
         self._head, labels = history.head_of(connection, newest)
         ready = history.shipped_head(connection, newest)
         self._memory.load(connection, history.line)
-        self._answering.replace(labels, self._head if ready is None else ready[0])
+        answering = self._head if ready is None else ready[0]
+        self._answering.replace(labels, answering, learned=self._learned(labels), anew=True)
         self._gather_guard()
         self._guard.adopt(self._answering.head, labels)
         anchor = self._fact(connection, "anchor")
@@ -154,6 +156,13 @@ class LearnerState:
         self._recent.extend(bool(value) for value in self._fact(connection, "recent") or b"")
         shipped = self._number(connection, "neighbours")
         self._most_neighbours = shipped + 2 * self._memory.capacity if shipped else 0
+
+    def _learned(self, labels: tuple[str, ...]) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+        """Features and classes, as of `labels`, of the kept samples that did not come shipped."""
+        codes = {label: code for code, label in enumerate(labels)}
+        kept = [s for s in self._memory.learned_part() if s.label in codes]
+        features = np.array([s.features for s in kept], np.float16).reshape(-1, self._dim)
+        return features, np.array([codes[s.label] for s in kept], np.int64)
 
     def _gather_guard(self) -> None:
         kept = self._memory.guard_part()
@@ -199,11 +208,11 @@ class LearnerState:
                 quarantined=self._quarantine.count(connection),
             )
 
-    def learning(self, novelty: Learning | None) -> Learning:
+    def learning(self, *, settled: bool) -> Learning:
         """What a bundle carries on: kept samples, the guard part, and statistics where needed.
 
         Args:
-            novelty: Where the novelty model of before is, or None.
+            settled: Whether it is for a bundle of its own, which the history does not follow.
         """
         with self._lock:
             codes = {label: code for code, label in enumerate(self.labels)}
@@ -216,6 +225,9 @@ class LearnerState:
             statistics = {}
             if self._head.needs_statistics and not whole:
                 statistics = self._head.learning_state()
+            novelty = self._answering.novelty
+            if novelty is not None and settled:
+                novelty = novelty.settled()
             shape = (-1, self._dim)
             return Learning(
                 features=np.array([s.features for s in kept], np.float16).reshape(shape),
@@ -224,7 +236,7 @@ class LearnerState:
                 guard_features=np.array([s.features for s in guard], np.float16).reshape(shape),
                 guard_codes=np.array([codes[s.label] for s in guard], np.int64),
                 statistics=statistics,
-                novelty={} if novelty is None else novelty.novelty,
+                novelty={} if novelty is None else novelty.arrays(),
             )
 
     def _gather_guard_again(self) -> None:

@@ -158,6 +158,12 @@ class Memory:
         """The others, in the order they came."""
         return [s for s in self.samples.values() if not s.guard and self._counts(s)]
 
+    def learned_part(self) -> list[Kept]:
+        """Those that the bundle was not shipped with, in the order they came."""
+        came = [s.added for s in self.samples.values() if s.guard and not s.weight]
+        shipped = min(came, default=-1)
+        return [s for s in self.samples.values() if s.added > shipped and self._counts(s)]
+
     def plan(
         self,
         features: NDArray[np.float16],

@@ -175,7 +175,7 @@ class Teachable:
         with self._teaching:
             changed = self.bundle
             for task in self.tasks:
-                changed = self._taught(changed, task)
+                changed = self._taught(changed, task, settled=path is not None)
             if path is not None:
                 return changed.save(path)
             if changed is not self.bundle:
@@ -187,7 +187,7 @@ class Teachable:
                 self.bundle = commit(self.bundle, changed)
             return self.bundle
 
-    def _taught(self, bundle: Bundle, task: str) -> Bundle:
+    def _taught(self, bundle: Bundle, task: str, *, settled: bool) -> Bundle:
         """The bundle with a task's head as it is now."""
         if task not in self._learners and not self._left_something(task):
             return bundle
@@ -197,14 +197,13 @@ class Teachable:
         if learner.generation == known:
             return bundle
         stats = learner.stats
-        fits = learner.labels[: len(record.labels)] == record.labels
         return updated(
             bundle,
             self.tasks[task].head,
             learner.labels,
             generation=learner.generation,
             task=task,
-            learning=learner.learning(bundle.fitted(task).learning if fits else None),
+            learning=learner.learning(settled=settled),
             samples=stats.samples,
             accuracy=(stats.accuracy_before, stats.accuracy_after),
         )
