@@ -6,8 +6,7 @@ few of them wait in `Lanes` for whoever predicts next. It knows nothing about wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +71,9 @@ def tie(
         dtype: Of the batch.
         fixed: The graph's batch length; 0 for any.
         make: Ties a batch of the graph's length, and refuses what the graph does not take.
+
+    Raises:
+        ValueError: There is no sample in a batch of that shape.
     """
     if shape[0] < 1:
         raise ValueError(f"a lane needs at least 1 sample, got shape {shape}")
@@ -118,18 +120,17 @@ class Lanes:
         self._keep = 2 * available_cores()
         self._idle: list[Lane] = []  # append and pop are atomic; the last used is the warmest
 
-    @contextmanager
-    def lend(self) -> Iterator[Lane]:
-        """A lane for as long as the context lasts."""
+    def take(self) -> Lane:
+        """A lane, to be given back whatever happens."""
         try:
-            lane = self._idle.pop()
+            return self._idle.pop()
         except IndexError:
-            lane = open_lane(self._engine, self._shape, self._dtype)
-        try:
-            yield lane
-        finally:
-            if len(self._idle) < self._keep:
-                self._idle.append(lane)
+            return open_lane(self._engine, self._shape, self._dtype)
+
+    def give(self, lane: Lane) -> None:
+        """Give a lane back."""
+        if len(self._idle) < self._keep:
+            self._idle.append(lane)
 
     def __len__(self) -> int:
         """How many are idle."""

@@ -55,10 +55,14 @@ class TaskHead:
         self._answering = Answering(labels, head)
 
     def answer(self, values: NDArray[np.float32], *, features: bool = False) -> list[Prediction]:
-        """Predictions for features (n, dim); with `features` they carry them."""
+        """Predictions for features (n, dim); with `features` they carry a copy of them.
+
+        Nothing else of `values` is kept: they may be overwritten afterwards.
+        """
         answering = self._answering  # once: another thread may replace it
         probabilities = answering.head.predict_proba(values).astype(np.float32)
+        kept = values.copy() if features else None
         return [
-            Prediction(answering.labels, row, values[number] if features else None)
+            Prediction(answering.labels, row, None if kept is None else kept[number])
             for number, row in enumerate(probabilities)
         ]
