@@ -50,6 +50,7 @@ REFITS = {"softmax", "ridge", "lda"}
 """Heads whose counterpart computes something when it is fitted; the others' only takes the mean, or
 keeps the samples."""
 COSINE = {"prototype", "knn"}
+PATIENCE = 6.0
 REMEMBERED = 32
 
 
@@ -81,9 +82,11 @@ def opened(path: Path) -> Iterator[Runtime]:
 
 
 def ready(head: Head, X: np.ndarray, y: np.ndarray) -> Head:
-    """A head that can learn on from the samples it was fitted to."""
-    head = copy.deepcopy(head)
-    return head.prepare_learning(X, y) if head.needs_statistics else head
+    """The bundle's head fitted again, with its strength, to the very features at hand.
+
+    The bundle's own was fitted to features in float16, as they are cached.
+    """
+    return head.fixed().fit(X, y)
 
 
 def head_learner(head: Head, X: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray, int], None]:
@@ -158,18 +161,19 @@ def learn_with(runtime: Runtime, folder: Path, kind: str) -> dict:
 
 
 def in_turns(steps: dict[str, Callable[[int], object]], count: int) -> dict[str, float]:
-    """Median milliseconds of each contestant on the same samples; the first five warm up."""
+    """Median milliseconds of each contestant on the same samples; the first ones warm up.
+
+    Those that take long stop after `PATIENCE` seconds, with three runs at least; edgetl goes on.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
-    slow: set[str] = set()
     for i in range(count):
         for name, step in steps.items():
-            if name in slow and i % 10:  # refits of a second need no hundred repeats
+            spent = seconds[name]
+            if name not in ("head", "device") and sum(spent) > PATIENCE and len(spent) > 3:
                 continue
             start = time.perf_counter()
             step(i)
-            seconds[name].append(time.perf_counter() - start)
-            if i == 0 and seconds[name][0] > 0.05:
-                slow.add(name)
+            spent.append(time.perf_counter() - start)
     return {
         name: 1e3 * statistics.median(values[5:] if len(values) > 20 else values[1:])
         for name, values in seconds.items()
@@ -186,7 +190,7 @@ def compare_equal(folder: Path) -> tuple[dict, list[Bar]]:
         photos, names = later_photos(folder, "ten")
         X_new = runtime.extractor.features(photos)
         y_new = np.array([runtime.labels.index(name) for name in names])
-        head = ready(runtime.task().head, X, y)
+        head = ready(runtime.bundle.head, X, y)
         for row, code in zip(X_new, y_new, strict=True):
             head.partial_fit(row[None], [code])
         whole = copy.deepcopy(head).fixed()
