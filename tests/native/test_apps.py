@@ -266,17 +266,11 @@ def test_the_jni_wrapper_answers_as_python_does(java, bundle, frame, tmp_path):
 def test_the_kotlin_class_declares_what_the_wrapper_defines():
     kotlin = (EXAMPLES / "kotlin/Bundle.kt").read_text(encoding="utf-8")
     c = (EXAMPLES / "kotlin/edgetl_jni.c").read_text(encoding="utf-8")
-    declared = {
-        line.split("fun ")[1].split("(")[0]
-        for line in kotlin.splitlines()
-        if "external fun" in line
-    }
+    external = [line for line in kotlin.splitlines() if "external fun" in line]
+    declared = {line.split("fun ")[1].split("(")[0] for line in external}
     defined = {word.split("(")[0] for word in c.split("Java_edgetl_Native_")[1:]}
-    assert (
-        declared
-        == defined
-        == {line.split("(")[0].split()[-1] for line in NATIVE.splitlines() if "native " in line}
-    )
+    native = [line for line in NATIVE.splitlines() if "native " in line]
+    assert declared == defined == {line.split("(")[0].split()[-1] for line in native}
 
 
 def test_swifts_module_map_takes_the_header(installed, tmp_path):
