@@ -15,7 +15,7 @@ from edgetl.preprocess import Preprocess
 from edgetl.runtime import Runtime, load
 from edgetl.targets import OnnxRuntime, OpenVino, TensorRT
 
-SIDE = 64
+SIDE = 160
 COLOURS = ("red", "green", "blue")
 
 
