@@ -119,7 +119,7 @@ def prepare(
         something is wrong with, for it to say what. Files that were read are there as bytes.
     """
     left: dict[int, Source] = dict(enumerate(sources))
-    if jpeg.library() is None:
+    if jpeg.library() is None:  # found and checked at the first call, whatever is asked for
         return left
     files: dict[int, bytes] = {}
     for position, source in enumerate(sources):
@@ -130,6 +130,8 @@ def prepare(
                 continue
         elif isinstance(source, (bytes, bytearray, memoryview)):
             files[position] = bytes(source)
+    if not files:
+        return left
     together = len(files) == len(sources)
     target = out if together else np.empty((len(files), *preprocess.shape), preprocess.array_type)
     declined = loader.prepare(list(files.values()), target, preprocess, threads=threads)

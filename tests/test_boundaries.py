@@ -21,7 +21,16 @@ DEVICE = {
     "engines": {"_extras", "errors", "targets"},
     "heads": {"errors", "native"},
     "bundle": {"_extras", "errors", "heads", "preprocess"},
-    "runtime": {"bundle", "decode", "engines", "errors", "heads", "native", "targets"},
+    "runtime": {
+        "bundle",
+        "decode",
+        "engines",
+        "errors",
+        "heads",
+        "native",
+        "preprocess",
+        "targets",
+    },
 }
 WORKSTATION = {
     "_paths": {"_extras"},

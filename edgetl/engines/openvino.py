@@ -27,6 +27,7 @@ from edgetl.engines.base import (
     in_chunks,
     is_ort_format,
 )
+from edgetl.engines.lane import Lane, tie
 from edgetl.engines.processor import arithmetic
 from edgetl.errors import CorruptError, EdgetlError
 from edgetl.targets import OpenVino
@@ -39,6 +40,26 @@ class _Ends(NamedTuple):
     shape: tuple[int | None, ...]  # of one image
     dtype: np.dtype[Any]
     batch: int  # the fixed batch length, or 0
+
+
+class _Tied:
+    """A batch and the features that come of it, which one request reads and writes in place."""
+
+    def __init__(self, module: Any, compiled: Any, ends: _Ends, batch: NDArray[Any], dim: int):
+        self.batch = batch
+        self.features = np.empty((len(batch), dim), np.float32)
+        self._request = compiled.create_infer_request()
+        self._request.set_input_tensor(module.Tensor(batch, shared_memory=True))
+        features = module.Tensor(self.features, shared_memory=True)
+        self._request.set_output_tensor(ends.output, features)
+
+    def run(self) -> NDArray[np.float32]:
+        """Compute the features of what the batch holds now; the next run overwrites them."""
+        try:
+            self._request.infer(share_outputs=True)
+        except RuntimeError as error:
+            raise _failed(self.batch, error) from error
+        return self.features
 
 
 _TELEMETRY = "openvino_telemetry"
@@ -97,6 +118,7 @@ class OpenVinoEngine:
         self.preferred_batch = 4 if extracting else 1
         self._lock = threading.Lock()
         self._requests: queue.SimpleQueue[Any] | None = None
+        self._compiled: Any = None
         self._ends = _Ends(0, (), np.dtype(np.float32), 0)
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
@@ -115,22 +137,41 @@ class OpenVinoEngine:
             return self._run(requests, batch)
         return in_chunks(batch, ends.batch, lambda part: self._run(requests, part))
 
+    def open_lane(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Lane:
+        """Memory for batches of one shape, tied to a request once; see `edgetl.engines.lane`.
+
+        Raises:
+            CorruptError: As for a call.
+            TypeError: The graph takes batches of another type.
+            ValueError: It takes batches of another shape.
+        """
+        if self._requests is None:
+            self._load()
+        ends = self._ends
+
+        def make(batch: NDArray[Any]) -> Lane:
+            batch = check_batch(batch, ends.shape, ends.dtype)
+            try:
+                return _Tied(self._module, self._compiled, ends, batch, self.dim)
+            except RuntimeError as error:
+                raise _failed(batch, error) from error
+
+        return tie(self, shape, dtype, fixed=ends.batch, make=make)
+
     def _run(self, requests: queue.SimpleQueue[Any], batch: NDArray[Any]) -> NDArray[np.float32]:
         request = requests.get()  # waits while `concurrency` calls are under way
         try:
             request.infer({0: batch}, share_inputs=True)
             return np.array(request.get_output_tensor(self._ends.output).data, np.float32)
         except RuntimeError as error:
-            raise EdgetlError(
-                f"openvino failed on a batch of shape {batch.shape}: {_last_line(error)}"
-            ) from error
+            raise _failed(batch, error) from error
         finally:
             requests.put(request)
 
     def _load(self) -> queue.SimpleQueue[Any]:
         with self._lock:
             if self._requests is None:
-                compiled = self._compile()
+                compiled = self._compiled = self._compile()
                 requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
                 for _ in range(self.concurrency):
                     requests.put(compiled.create_infer_request())
@@ -196,6 +237,10 @@ def _check_interface(compiled: Any, dim: int, wanted: Output) -> _Ends:
         dtype=np.dtype(kinds[0]),
         batch=first.get_length() if first.is_static else 0,
     )
+
+
+def _failed(batch: NDArray[Any], error: Exception) -> EdgetlError:
+    return EdgetlError(f"openvino failed on a batch of shape {batch.shape}: {_last_line(error)}")
 
 
 def _name(graph: Path | bytes) -> str:

@@ -25,12 +25,22 @@ from edgetl.engines.base import (
     in_chunks,
     is_ort_format,
 )
+from edgetl.engines.lane import Lane, tie
 from edgetl.engines.processor import arithmetic
 from edgetl.errors import CorruptError, EdgetlError, MissingDependencyError
 from edgetl.targets import OnnxRuntime
 
 _SEVERITY_ERROR = 3  # ONNX Runtime's numbering: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal
 
+
+_THREADS_OF_ONE_CALL = {
+    # Threads wait for the next layer by spinning, which is soonest; but not for the next call: at
+    # 30 frames per second that took a core, for nothing.
+    "session.force_spinning_stop": "1",
+    # A layer is handed out in pieces that get smaller, so that a thread that was held up by another
+    # process does not hold up the layer.
+    "session.dynamic_block_base": "4",
+}
 
 _INPUT_TYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -48,12 +58,36 @@ class _Ends(NamedTuple):
     batch: int  # the fixed batch length, or 0
 
 
-class _Bound(NamedTuple):
-    """Memory that one thread has tied to the session: where its batch lies, and its features."""
+class _Bound:
+    """Memory that is tied to a session: a batch, and the features that come of it.
 
-    address: int
-    features: NDArray[np.float32]
-    binding: Any
+    On the CPU it is read and written in place, where `session.run` would allocate, copy and
+    convert. For a GPU the batch is copied when it is bound, and so has to be bound for every run.
+    """
+
+    def __init__(
+        self, session: Any, ends: _Ends, batch: NDArray[Any], dim: int, in_place: bool
+    ) -> None:
+        self.batch = batch
+        self.features = np.empty((len(batch), dim), np.float32)
+        self.place = _place(batch)
+        self._session = session
+        self._image = ends.image
+        self._in_place = in_place
+        self._binding = session.io_binding()
+        self._binding.bind_cpu_input(ends.image, batch)
+        to = self.features.__array_interface__["data"][0]
+        self._binding.bind_output(ends.output, "cpu", 0, np.float32, self.features.shape, to)
+
+    def run(self) -> NDArray[np.float32]:
+        """Compute the features of what the batch holds now; the next run overwrites them."""
+        try:
+            if not self._in_place:
+                self._binding.bind_cpu_input(self._image, self.batch)
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # its exception classes share no base
+            raise _failed(self.batch, error) from error
+        return self.features
 
 
 class OrtEngine:
@@ -133,31 +167,34 @@ class OrtEngine:
             return self._run(session, batch)
         return in_chunks(batch, ends.batch, lambda part: self._run(session, part))
 
-    def _run(self, session: Any, batch: NDArray[Any]) -> NDArray[np.float32]:
-        address = batch.__array_interface__["data"][0]
-        bound = getattr(self._local, "bound", None)
-        try:
-            if bound is None or (bound.address, len(bound.features)) != (address, len(batch)):
-                bound = self._local.bound = self._bind(session, batch, address)
-            session.run_with_iobinding(bound.binding)
-        except Exception as error:  # its exception classes share no base
-            raise EdgetlError(
-                f"onnxruntime failed on a batch of shape {batch.shape}: {_first_line(error)}"
-            ) from error
-        return bound.features.copy()
+    def open_lane(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Lane:
+        """Memory for batches of one shape, tied to the session once; see `edgetl.engines.lane`.
 
-    def _bind(self, session: Any, batch: NDArray[Any], address: int) -> _Bound:
-        """Tie a batch's memory and an array for its features to the session's ends.
-
-        Bound memory is read and written in place, where `session.run` would allocate, copy and
-        convert; and a caller that keeps its buffer pays for the binding once.
+        Raises:
+            CorruptError: As for a call.
+            TypeError: The graph takes batches of another type.
+            ValueError: It takes batches of another shape.
         """
-        features = np.empty((len(batch), self.dim), np.float32)
-        binding = session.io_binding()
-        binding.bind_cpu_input(self._ends.image, batch)
-        to = features.__array_interface__["data"][0]
-        binding.bind_output(self._ends.output, "cpu", 0, np.float32, features.shape, to)
-        return _Bound(address, features, binding)
+        session = self._session or self._load()
+        ends = self._ends
+
+        def bind(batch: NDArray[Any]) -> Lane:
+            return self._bind(session, check_batch(batch, ends.shape, ends.dtype))
+
+        return tie(self, shape, dtype, fixed=ends.batch, make=bind)
+
+    def _run(self, session: Any, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """The features of a batch; a thread that keeps its buffer pays for the binding once."""
+        bound: _Bound | None = getattr(self._local, "bound", None)
+        if bound is None or bound.place != _place(batch):
+            bound = self._local.bound = self._bind(session, batch)
+        return bound.run().copy()
+
+    def _bind(self, session: Any, batch: NDArray[Any]) -> _Bound:
+        try:
+            return _Bound(session, self._ends, batch, self.dim, self.target.provider == "cpu")
+        except Exception as error:  # its exception classes share no base
+            raise _failed(batch, error) from error
 
     def _load(self) -> Any:
         with self._lock:
@@ -172,6 +209,9 @@ class OrtEngine:
         options.log_severity_level = _SEVERITY_ERROR
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
+        if self._threads > 1:
+            for name, value in _THREADS_OF_ONE_CALL.items():
+                options.add_session_config_entry(name, value)
         if not self.optimise:
             levels = self._module.GraphOptimizationLevel
             options.graph_optimization_level = levels.ORT_DISABLE_ALL
@@ -227,6 +267,17 @@ def _check_interface(session: Any, dim: int, wanted: Output) -> _Ends:
         shape=tuple(item if isinstance(item, int) else None for item in rest),
         dtype=_INPUT_TYPES[inputs[0].type],
         batch=first if isinstance(first, int) and first > 0 else 0,
+    )
+
+
+def _place(batch: NDArray[Any]) -> tuple[int, tuple[int, ...]]:
+    """Where a batch lies in memory, and its shape."""
+    return batch.__array_interface__["data"][0], batch.shape
+
+
+def _failed(batch: NDArray[Any], error: Exception) -> EdgetlError:
+    return EdgetlError(
+        f"onnxruntime failed on a batch of shape {batch.shape}: {_first_line(error)}"
     )
 
 

@@ -5,6 +5,7 @@ It knows bundles and engines; it does not know what is done with the features.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from edgetl.bundle import Bundle, probe_batch
@@ -94,6 +95,17 @@ def bundle_target(bundle: Bundle) -> ServingTarget:
         raise CorruptError(
             f"the bundle says it was exported for what is no target: {error}"
         ) from error
+
+
+def with_threads(target: ServingTarget, threads: int) -> ServingTarget:
+    """The same target with another number of threads for one call.
+
+    Raises:
+        ValueError: The number is negative, or the target is TensorRT, which runs on a GPU.
+    """
+    if isinstance(target, TensorRT):
+        raise ValueError(f"TensorRT() runs on a GPU and takes no threads, got threads={threads}")
+    return dataclasses.replace(target, threads=threads)
 
 
 def _for_tensorrt(bundle: Bundle) -> bool:

@@ -6,28 +6,23 @@ It knows bundles, engines and heads; it does not know where they came from.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.bundle import Bundle
-from edgetl.decode import Source, prepare, read_image
-from edgetl.engines.base import available_cores
-from edgetl.errors import DataError
+from edgetl.decode import Source
 from edgetl.runtime.drift import DriftMonitor
-from edgetl.runtime.opening import bundle_engine, bundle_target
+from edgetl.runtime.extractor import Extractor, Many
+from edgetl.runtime.opening import bundle_engine, bundle_target, with_threads
 from edgetl.runtime.options import LearningOptions
 from edgetl.runtime.prediction import Prediction
 from edgetl.runtime.receiving import Receiver
 from edgetl.runtime.task import TaskHead
 from edgetl.targets import ServingTarget
-
-Many: TypeAlias = list[Any] | tuple[Any, ...]
-"""Several samples; each is what `edgetl.decode.Source` names."""
-
-_BATCH = 8
 
 
 class Runtime(Receiver):
@@ -39,6 +34,8 @@ class Runtime(Receiver):
         bundle: The bundle to run.
         target: The engine that runs its graph; what the bundle was exported for if None, which for
             one that was not exported is ONNX Runtime on the CPU.
+        threads: Threads of one prediction, in place of the target's; 0 for as many as there are
+            cores. They wait for each other: where other processes have the cores, 1 is faster.
         learning: How it learns, if it does.
 
     Raises:
@@ -46,7 +43,7 @@ class Runtime(Receiver):
             damaged.
         MissingDependencyError: The engine's package is not installed.
         ParityError: The engine computes other features than the one the head was fitted with.
-        ValueError: The target can't run what the bundle was exported for.
+        ValueError: The target can't run what the bundle was exported for, or has no threads.
     """
 
     def __init__(
@@ -54,11 +51,15 @@ class Runtime(Receiver):
         bundle: Bundle,
         *,
         target: ServingTarget | None = None,
+        threads: int | None = None,
         learning: LearningOptions | None = None,
     ) -> None:
         super().__init__(bundle, learning)
         self.target = target or bundle_target(bundle)
+        if threads is not None:
+            self.target = with_threads(self.target, threads)
         self.engine = bundle_engine(bundle, self.target, purpose="serve")
+        self.extractor = Extractor(self.engine, bundle.preprocess)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -80,14 +81,12 @@ class Runtime(Receiver):
         return self.task().drift
 
     def warm_up(self) -> None:
-        """Build the engine's session and run it once, so that the first prediction is fast.
+        """Do everything that is done once, so that the first prediction is as fast as the others.
 
-        The library that decodes JPEG files is found and checked as well.
+        The engine loads its graph and plans its memory, and the library that decodes JPEG files is
+        found and checked.
         """
-        prepare([], preprocess=self.bundle.preprocess, out=self._buffer(0))
-        batch = self._buffer(1)
-        batch.fill(0)
-        self.engine(batch)
+        self.extractor.warm_up(self.task().head.predict_proba)
 
     @overload
     def predict(self, x: Source, *, features: bool = False, tasks: None = None) -> Prediction: ...
@@ -127,16 +126,8 @@ class Runtime(Receiver):
         if tasks is not None:
             return self._predict_tasks(x, tasks, features)
         if isinstance(x, list | tuple):
-            return [
-                prediction
-                for start in range(0, len(x), _BATCH)
-                for prediction in self._predict(x[start : start + _BATCH], features, first=start)
-            ]
-        return self._score(self._prepare([x], ["the sample"]), features)[0]
-
-    def _predict(self, sources: Many, features: bool, first: int) -> list[Prediction]:
-        names = [f"sample {first + position}" for position in range(len(sources))]
-        return self._score(self._prepare(sources, names), features)
+            return self.extractor.read_many(x, partial(self._answer, features=features))
+        return self.extractor.read(x, partial(self._answer, features=features))[0]
 
     def _predict_tasks(
         self, x: Source | Many, tasks: Sequence[str], features: bool
@@ -147,58 +138,29 @@ class Runtime(Receiver):
         if not tasks:
             raise ValueError(f"tasks is empty; the bundle has {', '.join(self.tasks)}")
         heads = {name: self.task(name) for name in tasks}
-        if isinstance(x, list | tuple) and not x:
-            return []
-        values = self.features(x if isinstance(x, list | tuple) else [x])
-        answers = [head.answer(values, features=features) for head in heads.values()]
-        found = [dict(zip(heads, row, strict=True)) for row in zip(*answers, strict=True)]
-        return found if isinstance(x, list | tuple) else found[0]
+
+        def answer(values: NDArray[np.float32]) -> list[dict[str, Prediction]]:
+            rows = [head.answer(values, features=features) for head in heads.values()]
+            return [dict(zip(heads, row, strict=True)) for row in zip(*rows, strict=True)]
+
+        if isinstance(x, list | tuple):
+            return self.extractor.read_many(x, answer)
+        return self.extractor.read(x, answer)[0]
 
     def features(self, samples: Many) -> NDArray[np.float32]:
         """Features (n, dim) of samples; errors as of `predict`."""
-        parts = [
-            self.engine(
-                self._prepare(
-                    samples[start : start + _BATCH],
-                    [f"sample {place}" for place in range(start, start + _BATCH)],
-                )
-            )
-            for start in range(0, len(samples), _BATCH)
-        ]
-        return np.concatenate(parts) if parts else np.empty((0, self.engine.dim), np.float32)
+        return self.extractor.features(samples)
 
-    def _prepare(self, sources: Many, names: list[str]) -> NDArray[Any]:
-        """A batch of the samples, which have `names` in errors."""
-        batch = self._buffer(len(sources))
-        preprocess = self.bundle.preprocess
-        threads = min(len(sources), available_cores())
-        left = prepare(sources, preprocess=preprocess, out=batch, threads=threads)
-        for position, source in left.items():
-            given = sources[position]
-            name = str(given) if isinstance(given, str | Path) else names[position]
-            preprocess.apply(self._read(source, name), out=batch[position])
-        return batch
-
-    def _buffer(self, count: int) -> NDArray[Any]:
-        """Memory for `count` preprocessed samples."""
-        preprocess = self.bundle.preprocess
-        return np.empty((count, *preprocess.shape), dtype=preprocess.array_type)
-
-    def _read(self, source: Source, name: str) -> NDArray[np.uint8]:
-        """Decode a sample; errors say which one it is."""
-        try:
-            return read_image(source, preprocess=self.bundle.preprocess)
-        except (DataError, TypeError, ValueError) as error:
-            raise type(error)(f"{name}: {error}") from error
-
-    def _score(self, batch: NDArray[Any], features: bool) -> list[Prediction]:
-        return self.task().answer(self.engine(batch), features=features)
+    def _answer(self, values: NDArray[np.float32], *, features: bool) -> list[Prediction]:
+        return self.task().answer(values, features=features)
 
 
 def load(
     path: str | Path,
     *,
     target: ServingTarget | None = None,
+    threads: int | None = None,
+    warmup: bool = False,
     learning: LearningOptions | None = None,
 ) -> Runtime:
     """Open a bundle for prediction and learning.
@@ -206,6 +168,9 @@ def load(
     Args:
         path: The bundle's folder.
         target: The engine to run it with; what the bundle was exported for if None.
+        threads: Threads of one prediction, in place of the target's; see `Runtime`.
+        warmup: Whether to load the graph and run it now (`Runtime.warm_up`) rather than at the
+            first prediction.
         learning: How it learns, if it does.
 
     Raises:
@@ -213,6 +178,9 @@ def load(
         CorruptError: The bundle was changed after it was written, or what was learned is damaged.
         MissingDependencyError: The engine's package is not installed.
         ParityError: The engine computes other features than the one the head was fitted with.
-        ValueError: The target asks for another precision than the graph's.
+        ValueError: The target asks for another precision than the graph's, or has no threads.
     """
-    return Runtime(Bundle.load(path), target=target, learning=learning)
+    runtime = Runtime(Bundle.load(path), target=target, threads=threads, learning=learning)
+    if warmup:
+        runtime.warm_up()
+    return runtime

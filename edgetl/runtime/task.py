@@ -101,9 +101,13 @@ class TaskHead:
             self.drift.reset()
 
     def answer(self, values: NDArray[np.float32], *, features: bool = False) -> list[Prediction]:
-        """Predictions for features (n, dim); with `features` they carry them."""
+        """Predictions for features (n, dim); with `features` they carry a copy of them.
+
+        Nothing else of `values` is kept: they may be overwritten afterwards.
+        """
         answering = self._answering  # once: another thread may replace it
         probabilities = answering.head.predict_proba(values).astype(np.float32)
+        kept = values.copy() if features else None
         scores: Sequence[float | None] = [None] * len(values)
         unknown = [False] * len(values)
         if answering.novelty is not None:
@@ -112,7 +116,7 @@ class TaskHead:
             Prediction(
                 answering.labels,
                 row,
-                values[number] if features else None,
+                None if kept is None else kept[number],
                 scores[number],
                 unknown[number],
             )
