@@ -153,7 +153,7 @@ def resolvent_update(
         first = full @ z
         leverage = float(z @ first)
         products = powers @ z
-    if not np.isfinite(leverage + products.sum() + shift.sum() + z.sum()):
+    if not (np.isfinite(leverage) and all(np.isfinite(a).all() for a in (z, shift, products))):
         raise FloatingPointError
     if not leverage > LEAST_LEVERAGE:
         raise RefusedError
