@@ -187,10 +187,10 @@ int resolvent_update(const VectorOut& inverse, const Array<double, 3>& powers, c
     check_output(scratch, z, shift);
     const edgetl::Isa level = named_isa(isa);
     nb::gil_scoped_release release;
-    return number(edgetl::resolvent_update(
-        inverse.data(), powers.data(), static_cast<std::int64_t>(orders),
-        static_cast<std::int64_t>(classes), static_cast<std::int64_t>(dim), z.data(), shift.data(),
-        scratch.data(), level));
+    return number(
+        edgetl::resolvent_update(inverse.data(), powers.data(), static_cast<std::int64_t>(orders),
+                                 static_cast<std::int64_t>(classes), static_cast<std::int64_t>(dim),
+                                 z.data(), shift.data(), scratch.data(), level));
 }
 
 // The status, and the loss before the step.

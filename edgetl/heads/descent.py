@@ -3,8 +3,8 @@
 Features are centred on the mean of the batch and scaled by its spread, which takes out the
 direction that features share and bounds the curvature, so that one step length is stable whatever
 the features are. Steps have momentum; what is used is the average of the points (Polyak and
-Juditsky, SIAM J. Control Optim. 30, 1992), over the last of them. It knows nothing about how samples
-are chosen.
+Juditsky, SIAM J. Control Optim. 30, 1992), over the last of them. It knows nothing about how
+samples are chosen.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class Descent:
             features: (n, dim).
             codes: (n,) their classes.
             weights: (n,) positive; they add up to the number of samples that are stood for.
-            strengths: Least and largest inverse strength of the penalty. Between them it is one over
-                the mean square distance of the features from their mean.
+            strengths: Least and largest inverse strength of the penalty. Between them it is one
+                over the mean square distance of the features from their mean.
 
         Returns:
             The descent, and the inverse strength.

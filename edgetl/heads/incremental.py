@@ -135,8 +135,8 @@ class Incremental:
         Args:
             X: (n, dim) finite features in the range of float32.
             y: (n,) labels, all of classes that the head knows.
-            sample_weight: (n,) not negative: how many samples each stands for. Their sum is how many
-                there are, which the strength of a penalty is to be seen beside.
+            sample_weight: (n,) not negative: how many samples each stands for. Their sum is how
+                many there are, which the strength of a penalty is to be seen beside.
 
         Raises:
             NotFittedError: The head is not fitted.

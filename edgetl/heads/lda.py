@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.heads.axes import Axes, gram_of
-from edgetl.heads.base import stored
 from edgetl.heads.calibrate import HeldOut, choose
 from edgetl.heads.lda_learning import Moments, shrinkage_target
 from edgetl.heads.learning import Lesson, Spectrum
@@ -38,11 +37,11 @@ class LdaHead(LinearHead):
     the shrinkage aims at stay those of all samples. A class with one sample is never left out.
 
     `partial_fit` is O(dim^2) per sample (see `edgetl.heads.resolvent`) and equals the batch
-    solution for the same shrinkage, in any order, within 1e-8 of the largest coefficient on features
-    as networks give them. Each time that the trace of the scatter has grown by half, about as often
-    as the number of samples has, one call takes O(dim^3). ledoit-wolf's shrinkage is not estimated
-    anew. `forget_class` removes the mean and the share of the class; how its samples scattered stays
-    in the covariance.
+    solution for the same shrinkage, in any order, within 1e-8 of the largest coefficient on
+    features as networks give them. Each time that the trace of the scatter has grown by half, about
+    as often as the number of samples has, one call takes O(dim^3). ledoit-wolf's shrinkage is not
+    estimated anew. `forget_class` removes the mean and the share of the class; how its samples
+    scattered stays in the covariance.
 
     Args:
         shrinkage: Between 0 (excluded: the covariance of few samples has no inverse) and 1, or a
@@ -54,8 +53,9 @@ class LdaHead(LinearHead):
         accuracies_: (amounts,) leave-one-out accuracy in ascending order of shrinkage; None if
             nothing was left out.
         learner_: What `partial_fit` goes on from: at first as `fit` leaves it, up to 8 dim^2 bytes,
-            then 4 dim^2 and 56 bytes per coefficient. The first sample learned after a fit to n takes
-            O(n^2 dim) up to n = 256 + classes, O(n dim^2) up to n = dim, beyond that O(dim^3).
+            then 4 dim^2 and 56 bytes per coefficient. The first sample learned after a fit to n
+            takes O(n^2 dim) up to n = 256 + classes, O(n dim^2) up to n = dim, beyond that
+            O(dim^3).
     """
 
     kind = "lda"

@@ -94,8 +94,10 @@ class Moments:
         return replace(self, means=self.means[kept], totals=self.totals[kept], scatter=scatter)
 
     def discriminants(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Coefficients (classes, dim) and intercepts (classes,): O(classes dim), or, while the
-        scatter is of few rows, as a system of their number takes."""
+        """Coefficients (classes, dim) and intercepts (classes,): O(classes dim).
+
+        While the scatter is of few rows, it takes a system of equations of their number.
+        """
         known = float(self.totals.sum())
         shares = self.totals / known
         middle = shares @ self.means
@@ -156,8 +158,10 @@ class Moments:
         inverse = stored(state, "inverse", (dim * (dim + 1) // 2,)).astype(np.float64)
         anchor = float(stored(state, "anchor", (1,))[0])
         diagonal = inverse[np.cumsum(np.arange(1, dim + 1)) - 1]
-        if not (anchor > 0 and 0 < diagonal.min() and diagonal.max() <= 1 + 1e-6):
-            raise CorruptError("lda head: the anchor or the diagonal of the inverse is out of range")
+        if not (anchor > 0 and diagonal.min() > 0 and diagonal.max() <= 1 + 1e-6):
+            raise CorruptError(
+                "lda head: the anchor or the diagonal of the inverse is out of range"
+            )
         scatter = Resolvent.of(unpack(inverse), anchor, means)
         if not scatter.reaches(found.floor):
             raise CorruptError(f"lda head: a trace of {trace:g} does not belong to this inverse")
@@ -167,7 +171,10 @@ class Moments:
         """With the classes of the lesson, the new ones at their first sample but with no weight."""
         if len(lesson.classes) == len(self.totals):
             return replace(self, means=self.means.copy(), totals=self.totals.copy())
-        means, new = lesson.grown(self.means), np.delete(np.arange(len(lesson.classes)), lesson.places)
+        means, new = (
+            lesson.grown(self.means),
+            np.delete(np.arange(len(lesson.classes)), lesson.places),
+        )
         means[new] = [lesson.features[np.flatnonzero(lesson.codes == code)[0]] for code in new]
         scatter = self.scatter
         if isinstance(scatter, Resolvent):

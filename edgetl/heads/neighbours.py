@@ -28,9 +28,7 @@ class GrowingRows:
         self._buffer: NDArray[np.float32] = np.empty((0, 0), dtype=np.float32)
         self._used = 0
 
-    def after(
-        self, rows: NDArray[np.float32], more: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def after(self, rows: NDArray[np.float32], more: NDArray[np.float32]) -> NDArray[np.float32]:
         """A view of `rows` (n, dim) followed by `more` (m, dim): O(m dim), amortised."""
         count = len(rows) + len(more)
         is_ours = rows.base is self._buffer and len(rows) == self._used

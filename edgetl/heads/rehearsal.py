@@ -1,7 +1,8 @@
 """Which remembered samples to rehearse next: every class alike, none again before its others.
 
-Going through a class in turn, instead of drawing at random, halves how far averaged gradient descent
-stays from its optimum. It knows nothing about what is remembered but the classes, nor about heads.
+Going through a class in turn, instead of drawing at random, halves how far averaged gradient
+descent stays from its optimum. It knows nothing about what is remembered but the classes, nor about
+heads.
 """
 
 from __future__ import annotations

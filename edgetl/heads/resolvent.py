@@ -26,7 +26,7 @@ FEW = 256
 """Up to so many rows a system of their number is solved faster than a resolvent is updated."""
 ORDERS = 7
 REACH = 1.25
-"""A resolvent is anchored anew when the floor is so many times its anchor, or that anchor's part."""
+"""A resolvent is anchored anew where floor and anchor are further apart than by this factor."""
 _SHIFTED = Polynomial(chebyshev.cheb2poly([0] * ORDERS + [1]))(Polynomial([-1, 2])).coef
 """Chebyshev's polynomial on [0, 1]."""
 

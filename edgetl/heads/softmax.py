@@ -53,10 +53,11 @@ class SoftmaxHead(LinearHead):
     `rehearse` takes a step for every 32 remembered samples, with the penalty, and uses the average
     of the last points (see `edgetl.heads.descent`). With 128 samples after every `partial_fit` the
     head follows what `fit` finds with the same strength, in whichever order samples come; they must
-    include new ones from when they are learned. Of the steps of `partial_fit` the latest call's stay
-    beside the average, from the first `rehearse` on, so that what was just learned counts at once.
-    Where nothing was fitted, the strength is one over the mean square distance of the features from
-    their mean, within the range of `C`.
+    include new ones from when they are learned. Of the steps of `partial_fit` the latest call's
+    stay beside the average, from the first `rehearse` on, so that what was just learned counts at
+    once.
+    Where nothing was fitted, the strength is one over the mean square distance of the features
+    from their mean, within the range of `C`.
 
     Args:
         C: Inverse strength of the penalty, or a sequence of them to choose from.

@@ -15,7 +15,7 @@ BOUND = 1e-8
 
 @pytest.fixture(params=["few rows", "resolvent", "both"])
 def held(request, monkeypatch):
-    """How the scatter is held: as rows to the end, as a resolvent at once, first one, then other."""
+    """How the scatter is held: as rows to the end, as a resolvent at once, or both in turn."""
     few = {"few rows": 10**6, "resolvent": 0, "both": 20}[request.param]
     monkeypatch.setattr(lda_learning, "FEW", few)
     return request.param

@@ -51,7 +51,10 @@ def test_updates_are_a_new_inverse_and_its_powers(way, sizes):
 @CASES
 def test_packed_products_are_numpys(way, sizes, n):
     rng = np.random.default_rng(sizes[3])
-    matrix, vectors = rng.standard_normal((2, sizes[0], sizes[0])), rng.standard_normal((n, sizes[0]))
+    matrix, vectors = (
+        rng.standard_normal((2, sizes[0], sizes[0])),
+        rng.standard_normal((n, sizes[0])),
+    )
     symmetric = matrix[0] + matrix[0].T
     found = packed_multiply(pack(symmetric), vectors)
     np.testing.assert_allclose(found, vectors @ symmetric, rtol=0, atol=1e-12 * 60)
