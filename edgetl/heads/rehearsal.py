@@ -69,7 +69,8 @@ class Deck:
         when = [(np.arange(len(d)) + self._generator.random()) / len(d) for d in drawn]
         places = places[np.argsort(np.concatenate(when), kind="stable")]
         shares = members[codes[places]] * (len(classes) / size)
-        return places, shares if weights is None else shares * weights[places]
+        stood_for = shares if weights is None else shares * weights[places]
+        return places, np.asarray(stood_for, dtype=np.float64)
 
     def _of_class(self, codes: NDArray[np.int64], code: int, count: int) -> NDArray[np.int64]:
         left = self._left.get(code, np.empty(0, dtype=np.int64))
