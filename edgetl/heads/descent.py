@@ -130,7 +130,9 @@ class Descent:
             moving *= scale
         pairs = (_outwards(pair, mean, root) for pair in (point, speed, average))
         found = [array.astype(np.float32) for pair in pairs for array in pair]
-        return Descent(*found, mean.astype(np.float32), np.ones(1, dtype=np.int64)), strength
+        rested = np.ones(1, dtype=np.int64)
+        named = dict(zip(_PER_CLASS, found, strict=True))
+        return Descent(**named, mean=mean.astype(np.float32), rested=rested), strength
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All of it, as copies."""

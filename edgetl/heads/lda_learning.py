@@ -72,7 +72,7 @@ class Moments:
         """c, where the covariance is a multiple of S + c I; infinite with a shrinkage of 1."""
         if self.shrinkage == 1:
             return float("inf")
-        return self.shrinkage / (1 - self.shrinkage) * self.trace / self.means.shape[1]
+        return float(self.shrinkage / (1 - self.shrinkage) * self.trace / self.means.shape[1])
 
     def after(self, lesson: Lesson) -> Moments:
         """With these samples too: O(dim^2) each, and O(dim^3) now and then.
