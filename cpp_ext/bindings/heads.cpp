@@ -162,6 +162,37 @@ int ridge_update(const VectorOut& inverse, const MatrixOut& coef, const VectorOu
                                        weight, scratch.data(), level));
 }
 
+int packed_multiply(const Vector& matrix, const Matrix& vectors, const MatrixOut& out,
+                    std::string_view isa) {
+    const auto dim = vectors.shape(1);
+    require(matrix.shape(0) == dim * (dim + 1) / 2 && out.shape(0) == vectors.shape(0) &&
+                out.shape(1) == dim,
+            "matrix, vectors and out do not fit each other");
+    check_output(out, matrix, vectors);
+    const edgetl::Isa level = named_isa(isa);
+    nb::gil_scoped_release release;
+    return number(edgetl::packed_multiply(matrix.data(), length(vectors, 1), vectors.data(),
+                                          length(vectors, 0), out.data(), level));
+}
+
+int resolvent_update(const VectorOut& inverse, const Array<double, 3>& powers, const Vector& z,
+                     const Vector& shift, const VectorOut& scratch, std::string_view isa) {
+    const auto orders = powers.shape(0), classes = powers.shape(1), dim = powers.shape(2);
+    require(inverse.shape(0) == dim * (dim + 1) / 2 && z.shape(0) == dim &&
+                shift.shape(0) == classes && orders > 0 &&
+                scratch.shape(0) >= orders * (dim + classes),
+            "inverse, powers, z, shift and scratch do not fit each other");
+    check_output(inverse, powers, z, shift, scratch);
+    check_output(powers, z, shift, scratch);
+    check_output(scratch, z, shift);
+    const edgetl::Isa level = named_isa(isa);
+    nb::gil_scoped_release release;
+    return number(
+        edgetl::resolvent_update(inverse.data(), powers.data(), static_cast<std::int64_t>(orders),
+                                 static_cast<std::int64_t>(classes), static_cast<std::int64_t>(dim),
+                                 z.data(), shift.data(), scratch.data(), level));
+}
+
 // The status, and the loss before the step.
 std::pair<int, double> softmax_step(const Features& features, const Codes& codes,
                                     const std::optional<Vector>& weights, const MatrixOut& coef,
@@ -253,6 +284,13 @@ void register_heads(nb::module_& module) {
                nb::arg("total").noconvert(), nb::arg("x").noconvert(),
                nb::arg("targets").noconvert(), nb::arg("weight"), nb::arg("scratch").noconvert(),
                nb::arg("isa"), "Adds a sample to a ridge regression or takes it away; the status.");
+    module.def("packed_multiply", &packed_multiply, nb::arg("matrix").noconvert(),
+               nb::arg("vectors").noconvert(), nb::arg("out").noconvert(), nb::arg("isa"),
+               "A packed symmetric matrix times vectors into `out`; the status.");
+    module.def("resolvent_update", &resolvent_update, nb::arg("inverse").noconvert(),
+               nb::arg("powers").noconvert(), nb::arg("z").noconvert(),
+               nb::arg("shift").noconvert(), nb::arg("scratch").noconvert(), nb::arg("isa"),
+               "Adds a term of rank one to a scatter seen through its resolvent; the status.");
     module.def("softmax_step", &softmax_step, nb::arg("features").noconvert(),
                nb::arg("codes").noconvert(), nb::arg("weights").none().noconvert(),
                nb::arg("coef").noconvert(), nb::arg("intercept").noconvert(),

@@ -105,6 +105,31 @@ void learning(fuzz::Input& input) {
     if (status == edgetl::Status::kOk) fuzz::require(loss >= 0, "a log loss is not negative");
 }
 
+void scatter(fuzz::Input& input) {
+    const std::int64_t n = input.between(1, 4), dim = input.between(1, 20);
+    const std::int64_t classes = input.between(1, 5), orders = input.between(1, 8);
+    const bool tame = input.coin();
+    const auto isa = edgetl::kIsas[input.between(0, 4)];
+    const auto rows = numbers<double>(input, n * dim, tame);
+    const auto shift = numbers<double>(input, classes, tame);
+    std::vector<double> inverse(dim * (dim + 1) / 2), powers(orders * classes * dim);
+    std::vector<double> scratch(orders * (dim + classes)), out(n * dim);
+    for (std::int64_t i = 0; i < dim; ++i) inverse[i * (i + 1) / 2 + i] = 1;
+    for (std::int64_t i = 0; i < n; ++i) {
+        const auto status =
+            edgetl::resolvent_update(inverse.data(), powers.data(), orders, classes, dim,
+                                     &rows[i * dim], shift.data(), scratch.data(), isa);
+        fuzz::require(status == edgetl::Status::kOk || !tame, "ordinary rows are added");
+    }
+    const auto status =
+        edgetl::packed_multiply(inverse.data(), dim, rows.data(), n, out.data(), isa);
+    fuzz::require(status == edgetl::Status::kOk || !tame, "ordinary vectors are multiplied");
+    for (std::int64_t i = 0; tame && i < dim; ++i) {
+        const double value = inverse[i * (i + 1) / 2 + i];
+        fuzz::require(value > -1e-6 && value <= 1 + 1e-6, "a scatter only lowers its resolvent");
+    }
+}
+
 void pool(fuzz::Input& input) {
     edgetl::PoolTask task{};
     const std::int64_t n = input.between(0, 3);
@@ -133,7 +158,7 @@ void pool(fuzz::Input& input) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     fuzz::Input input(data, size);
-    switch (input.between(0, 3)) {
+    switch (input.between(0, 4)) {
         case 0:
             linear_probabilities(input);
             break;
@@ -142,6 +167,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             break;
         case 2:
             learning(input);
+            break;
+        case 3:
+            scatter(input);
             break;
         default:
             pool(input);

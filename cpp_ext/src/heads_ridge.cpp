@@ -9,68 +9,13 @@
 
 #include "edgetl/heads.h"
 #include "lanes.h"
+#include "packed.h"
 
 namespace edgetl {
 namespace {
 
 // Of a sample's leverage this much must be left when it is taken away; less is rounding error.
 constexpr double kLeastLeft = 1e-10;
-
-// gain = inverse * step and leverage = step * gain, from the packed lower triangle in one pass:
-// each row is used as a row and as a column.
-struct Multiply {
-    template <int kWidth>
-    static EDGETL_INLINE bool run(const double* inverse, const double* step, std::int64_t dim,
-                                  double* gain, double* leverage) {
-        const double* row = inverse;
-        for (std::int64_t i = 0; i < dim; row += ++i) {
-            const double own = step[i];
-            Eight<kWidth> sums;
-            sums.zero();
-            std::int64_t j = 0;
-            for (; j + kLanes <= i; j += kLanes) {
-                Eight<kWidth> p, x, y;
-                p.load(row + j);
-                x.load(step + j);
-                y.load(gain + j);
-                sums.add_product(p, x);
-                y.add_product(p, own);
-                y.store(gain + j);
-            }
-            double lanes[kLanes];
-            sums.store(lanes);
-            for (std::int64_t left = j; left < i; ++left) {
-                lanes[left - j] += row[left] * step[left];
-                gain[left] += row[left] * own;
-            }
-            gain[i] = sum_lanes(lanes) + row[i] * own;
-        }
-        dots<kWidth, 1>(step, gain, dim, dim, leverage);
-        return true;
-    }
-};
-
-// inverse -= scale gain gain^T.
-struct Correct {
-    template <int kWidth>
-    static EDGETL_INLINE bool run(double* inverse, const double* gain, std::int64_t dim,
-                                  double scale) {
-        double* row = inverse;
-        for (std::int64_t i = 0; i < dim; row += ++i) {
-            const double factor = -(scale * gain[i]);
-            std::int64_t j = 0;
-            for (; j + kLanes <= i + 1; j += kLanes) {
-                Eight<kWidth> p, g;
-                p.load(row + j);
-                g.load(gain + j);
-                p.add_product(g, factor);
-                p.store(row + j);
-            }
-            for (; j <= i; ++j) row[j] += gain[j] * factor;
-        }
-        return true;
-    }
-};
 
 // coef += scale errors gain^T, where the errors are those before the update.
 struct Learn {
@@ -128,15 +73,15 @@ Status ridge_update(const RidgeState& state, std::int64_t dim, std::int64_t clas
     const double effective = weight * before / after;
     if (before > 0) {
         double leverage = 0;
-        dispatch<Multiply>(isa, static_cast<const double*>(state.inverse),
-                           static_cast<const double*>(step), dim, gain, &leverage);
+        dispatch<PackedMultiply>(isa, static_cast<const double*>(state.inverse),
+                                 static_cast<const double*>(step), dim, gain, &leverage);
         const double left = 1 + effective * leverage;
         if (!std::isfinite(left)) return Status::kNotFinite;
         if (!(left > kLeastLeft)) return Status::kRefused;
         const double scale = effective / left;
         dispatch<Learn>(isa, state, dim, classes, static_cast<const double*>(step),
                         static_cast<const double*>(gain), targets, scale);
-        dispatch<Correct>(isa, state.inverse, static_cast<const double*>(gain), dim, scale);
+        dispatch<PackedCorrect>(isa, state.inverse, static_cast<const double*>(gain), dim, scale);
     }
     move_means(state, dim, classes, x, targets, weight / after);
     *state.total = after;

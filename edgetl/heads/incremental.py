@@ -29,6 +29,8 @@ class Incremental:
     """Short name, as in a bundle's manifest."""
     needs_statistics: ClassVar[bool] = False
     """Whether `partial_fit` needs more than `arrays` holds: `learning_state`."""
+    rehearses: ClassVar[bool] = False
+    """Whether the head forgets unless it also goes through remembered samples: `rehearse`."""
 
     classes_: NDArray[Any]
     n_features_in_: int
@@ -124,6 +126,39 @@ class Incremental:
             self._gather(lesson)
         return self
 
+    def rehearse(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Go a little way towards the fit of everything remembered, by some of it.
+
+        To be called after every `partial_fit` with other samples, drawn by
+        `edgetl.heads.rehearsal.Deck`; only heads whose `rehearses` is true have use for it.
+
+        Args:
+            X: (n, dim) finite features in the range of float32.
+            y: (n,) labels, all of classes that the head knows.
+            sample_weight: (n,) not negative: how many samples each stands for. Their sum is how
+                many there are, which the strength of a penalty is to be seen beside.
+
+        Raises:
+            NotFittedError: The head is not fitted.
+            NotImplementedError: This kind of head forgets nothing.
+            ValueError: Shapes or labels don't fit. The head is as before.
+        """
+        self._check_fitted()
+        if not self.rehearses:
+            raise NotImplementedError(f"a {self.kind} head forgets nothing that it could rehearse")
+        lesson = lesson_of(
+            X,
+            y,
+            sample_weight,
+            known=self.classes_,
+            allowed=self.classes_,
+            dim=self.n_features_in_,
+            name=type(self).__name__,
+        )
+        with self._whole():
+            self._rehearse(lesson)
+        return self
+
     def forget_class(self, label: Any) -> Self:
         """Remove a class; what the statistics can't take apart stays, see the kind of head.
 
@@ -183,6 +218,10 @@ class Incremental:
     def _learn(self, lesson: Lesson) -> None:
         """Learn; change no array in place unless nothing can fail any more."""
         raise self._only_whole()
+
+    def _rehearse(self, lesson: Lesson) -> None:
+        """Learn again; see `rehearse`."""
+        raise NotImplementedError
 
     def _keep(self, kept: NDArray[np.int64]) -> None:
         """Keep these classes, at least one."""

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgetl.errors import CorruptError
 from edgetl.heads.base import Head, stored
 from edgetl.heads.crossval import held_out
 from edgetl.heads.folds import stratified_folds
 from edgetl.heads.learning import Lesson
+from edgetl.heads.neighbours import GrowingRows, Nearest
 from edgetl.heads.training import TrainingSet
+from edgetl.heads.validate import check_features
 from edgetl.native.heads import nearest, unit_rows
 
 _QUERIES = 4096
@@ -27,8 +29,8 @@ class KnnHead(Head):
     Of equally similar samples the earlier ones vote. The temperature is fitted on scores of
     held-out samples. A stored head is as large as its training features: (n, dim) float32.
 
-    `partial_fit` appends, so memory grows with every sample and a call copies all of them;
-    `forget_class` leaves no trace.
+    `partial_fit` appends, O(dim) per sample, amortised: memory grows with every sample, in steps of
+    a quarter. `forget_class` leaves no trace.
 
     Args:
         n_neighbors: k; all samples vote if there are fewer.
@@ -64,7 +66,8 @@ class KnnHead(Head):
 
     def _learn(self, lesson: Lesson) -> None:
         rows = unit_rows(lesson.features).astype(np.float32)
-        self.neighbors_ = np.concatenate([self.neighbors_, rows])
+        room = self._room = getattr(self, "_room", None) or GrowingRows()
+        self.neighbors_ = room.after(self.neighbors_, rows)
         self.codes_ = np.concatenate([lesson.places[self.codes_], lesson.codes])
         self.weights_ = np.concatenate([self.weights_, lesson.weights])
 
@@ -74,22 +77,51 @@ class KnnHead(Head):
         self.codes_ = np.searchsorted(kept, self.codes_[rows]).astype(np.int64)
 
     def _scores(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        count = len(self.classes_)
         k = min(self.n_neighbors, len(self.neighbors_))
         neighbors = np.ascontiguousarray(self.neighbors_)
-        scores = np.empty((len(features), count))
+        scores = np.empty((len(features), len(self.classes_)))
         for start in range(0, len(features), _QUERIES):
             queries = features[start : start + _QUERIES]
             if queries.dtype != np.float32:  # its range is smaller, but not for directions
                 queries = unit_rows(queries).astype(np.float32)
             found, _ = nearest(np.ascontiguousarray(queries), neighbors, k)
-            places = np.arange(len(queries))[:, None] * count + self.codes_[found]
-            votes = np.bincount(
-                places.ravel(), self.weights_[found].ravel(), minlength=len(queries) * count
-            ).reshape(-1, count)
-            shares = (votes + 1 / count) / (votes.sum(axis=1, keepdims=True) + 1)
-            scores[start : start + _QUERIES] = np.log(shares)
+            scores[start : start + _QUERIES] = self._votes(found)
         return scores
+
+    def watch(self, X: ArrayLike) -> Nearest:
+        """The neighbours of some samples, for `watched_scores` to go on from.
+
+        Args:
+            X: (n, dim) finite features.
+
+        Raises:
+            NotFittedError: The head is not fitted.
+            ValueError: `X` is not (n, dim), or not finite.
+        """
+        self._check_fitted()
+        features = check_features(X, dim=self.n_features_in_, name=type(self).__name__)
+        return Nearest.of(features, self.neighbors_, self.n_neighbors)
+
+    def watched_scores(self, watched: Nearest) -> tuple[NDArray[np.float64], Nearest]:
+        """`scores` of the samples watched, which looks only at neighbours learned since then.
+
+        O(n dim) per sample learned, instead of per neighbour. Good while the head has done nothing
+        but `partial_fit` since; after anything else, `watch` again.
+
+        Returns:
+            The scores (n, classes), and what to go on from next time.
+        """
+        watched = watched.after(self.neighbors_, self.n_neighbors)
+        return self._votes(watched.found), watched
+
+    def _votes(self, found: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Scores (n, classes) from the indices (n, k) of the neighbours that vote."""
+        n, count = len(found), len(self.classes_)
+        places = np.arange(n)[:, None] * count + self.codes_[found]
+        weights = self.weights_[found].ravel()
+        votes = np.bincount(places.ravel(), weights, minlength=n * count).reshape(-1, count)
+        shares = (votes + 1 / count) / (votes.sum(axis=1, keepdims=True) + 1)
+        return np.asarray(np.log(shares))
 
     def _state(self) -> dict[str, NDArray[Any]]:
         return {

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.heads.axes import Axes, gram_of
-from edgetl.heads.base import stored
 from edgetl.heads.calibrate import HeldOut, choose
 from edgetl.heads.lda_learning import Moments, shrinkage_target
 from edgetl.heads.learning import Lesson, Spectrum
@@ -37,11 +36,12 @@ class LdaHead(LinearHead):
     leave-one-out scores, and the temperature fitted on them. In these the priors and the trace that
     the shrinkage aims at stay those of all samples. A class with one sample is never left out.
 
-    `partial_fit` keeps class means and the scatter within classes, O(dim^2) per sample, and solves
-    once per call, O(dim^3): give it several samples at once where there are. It equals the batch
-    solution for the same shrinkage, in any order; ledoit-wolf's is not estimated anew.
-    `forget_class` removes the mean and the share of the class; how its samples scattered stays in
-    the covariance.
+    `partial_fit` is O(dim^2) per sample (see `edgetl.heads.resolvent`) and equals the batch
+    solution for the same shrinkage, in any order, within 1e-8 of the largest coefficient on
+    features as networks give them. Each time that the trace of the scatter has grown by half, about
+    as often as the number of samples has, one call takes O(dim^3). ledoit-wolf's shrinkage is not
+    estimated anew. `forget_class` removes the mean and the share of the class; how its samples
+    scattered stays in the covariance.
 
     Args:
         shrinkage: Between 0 (excluded: the covariance of few samples has no inverse) and 1, or a
@@ -52,7 +52,10 @@ class LdaHead(LinearHead):
         shrinkage_: The amount in use.
         accuracies_: (amounts,) leave-one-out accuracy in ascending order of shrinkage; None if
             nothing was left out.
-        learner_: What `partial_fit` goes on from: at first as `fit` leaves it, up to 8 dim^2 bytes.
+        learner_: What `partial_fit` goes on from: at first as `fit` leaves it, up to 8 dim^2 bytes,
+            then 4 dim^2 and 56 bytes per coefficient. The first sample learned after a fit to n
+            takes O(n^2 dim) up to n = 256 + classes, O(n dim^2) up to n = dim, beyond that
+            O(dim^3).
     """
 
     kind = "lda"
@@ -100,45 +103,37 @@ class LdaHead(LinearHead):
             )
         amounts = _checked(self.shrinkage)
         self.shrinkage_, self.accuracies_ = amounts[len(amounts) // 2], None
-        self.learner_ = Moments.empty(self.n_features_in_)
+        self.learner_ = Moments.empty(self.n_features_in_, self.shrinkage_)
 
     def _learn(self, lesson: Lesson) -> None:
         self._adopt(self._statistics().after(lesson))
 
     def _gather(self, lesson: Lesson) -> None:
-        empty = np.empty(0, dtype=np.int64)
-        self._adopt(Moments.empty(self.n_features_in_).after(replace(lesson, places=empty)))
+        none = replace(lesson, places=np.empty(0, dtype=np.int64))
+        self._adopt(Moments.empty(self.n_features_in_, self.shrinkage_).after(none))
 
     def _keep(self, kept: NDArray[np.int64]) -> None:
         self._adopt(self._statistics().only(kept))
 
     def _learned(self) -> dict[str, NDArray[Any]]:
-        return {name: array.copy() for name, array in vars(self._statistics()).items()}
+        return dict(self._statistics().arrays())
 
     def _relearn(self, state: Mapping[str, NDArray[Any]]) -> None:
-        count, dim = len(self.classes_), self.n_features_in_
-        found = Moments(
-            stored(state, "means", (count, dim)).astype(np.float64),
-            stored(state, "totals", (count,)).astype(np.float64),
-            stored(state, "scatter", (dim, dim)).astype(np.float64),
-            stored(state, "total", (1,)).astype(np.float64),
-        )
-        found.check()
-        self._check_same(*found.discriminants(self.shrinkage_))
+        empty = Moments.empty(self.n_features_in_, self.shrinkage_)
+        found = Moments.restored(state, empty, len(self.classes_))
+        self._check_same(*found.discriminants())
         self._adopt(found)
 
     def _statistics(self) -> Moments:
         found = getattr(self, "learner_", None)
         if found is None:
             raise self._without_statistics()
-        if isinstance(found, Moments):
-            return found
-        total = found.totals.sum(keepdims=True)
-        self.learner_ = Moments(found.means, found.totals, found.scatter(), total)
-        return self.learner_
+        if isinstance(found, Spectrum):
+            self.learner_ = found = Moments.of(found, self.shrinkage_)
+        return found
 
     def _adopt(self, state: Moments) -> None:
-        self.coef_, self.intercept_ = state.discriminants(self.shrinkage_)
+        self.coef_, self.intercept_ = state.discriminants()
         self.learner_ = state
 
 

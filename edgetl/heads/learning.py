@@ -73,12 +73,22 @@ class Spectrum:
     means: NDArray[np.float64]
     totals: NDArray[np.float64]
 
-    def scatter(self) -> NDArray[np.float64]:
-        """(dim, dim), symmetric; O(dim^3)."""
+    def basis(self) -> NDArray[np.float64]:
+        """The axes as rows, (r, dim)."""
         basis = self.factors[0]
         for factor in self.factors[1:]:
             basis = basis @ factor
-        rows = basis * np.sqrt(np.maximum(self.eigenvalues, 0.0))[:, None]
+        return np.asarray(basis)
+
+    def resolvent(self, floor: float) -> NDArray[np.float64]:
+        """The inverse (dim, dim) of the scatter plus `floor` I, symmetric: O(r dim^2)."""
+        values, dim = np.maximum(self.eigenvalues, 0.0), self.means.shape[1]
+        if len(values) < dim:  # what no axis expresses has no scatter
+            rows = self.basis() * np.sqrt(values / (values + floor))[:, None]
+            inverse = rows.T @ -rows
+            inverse.flat[:: dim + 1] += 1
+            return np.asarray(inverse / floor)
+        rows = self.basis() / np.sqrt(values + floor)[:, None]
         return np.asarray(rows.T @ rows)
 
 

@@ -24,6 +24,7 @@ from edgetl.heads.linear import LinearHead
 from edgetl.heads.ops import Array
 from edgetl.heads.training import TrainingSet
 from edgetl.heads.validate import checked_strengths, class_weights
+from edgetl.native.reference_heads import pack
 from edgetl.native.ridge import NAMES, RidgeState
 
 ALPHAS: tuple[float, ...] = tuple(float(value) for value in np.logspace(-3, 6, 28))
@@ -49,7 +50,7 @@ class RidgeHead(LinearHead):
         alpha_: The strength in use.
         errors_: (alphas,) leave-one-out errors in ascending order of strength, None with one.
         learner_: What `partial_fit` goes on from: at first as `fit` leaves it, up to 8 dim^2 bytes;
-            the first sample learned after a fit takes O(dim^3).
+            the first sample learned after a fit to n samples takes O(min(n, dim) dim^2).
     """
 
     kind = "ridge"
@@ -149,9 +150,7 @@ class RidgeHead(LinearHead):
             raise self._without_statistics()
         if isinstance(found, RidgeState):
             return found
-        mean, dim = found.means[0], self.n_features_in_
-        full = np.linalg.inv(found.scatter() + self.alpha_ * np.eye(dim))
-        inverse = ((full + full.T) / 2)[np.tril_indices(dim)]
+        mean, inverse = found.means[0], pack(found.resolvent(self.alpha_))
         centres = self.intercept_ + self.coef_ @ mean
         coef, intercept = np.ascontiguousarray(self.coef_), self.intercept_.copy()
         self.learner_ = RidgeState(inverse, coef, intercept, mean, centres, found.totals)

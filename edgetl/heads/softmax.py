@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.heads.calibrate import HeldOut, choose
+from edgetl.heads.descent import Descent
 from edgetl.heads.folds import stratified_folds
 from edgetl.heads.lbfgs import Minimum, Points, minimise
 from edgetl.heads.learning import Lesson, weighted_by_label
@@ -44,10 +46,18 @@ class SoftmaxHead(LinearHead):
 
     `partial_fit` takes one step of gradient descent on the log loss of each sample in turn, as far
     as is stable whatever the size of the features: w / (1 + w) of 2 / (1 + |x|^2) for a weight of
-    w, without the penalty. That approaches what `fit` finds but does not equal it, depends on the
-    order, and forgets what is not shown again: mix in samples kept from before. A new class starts
-    as the mean of the others; while there is one class nothing can be learned. `forget_class`
-    removes the output and leaves the others as they were learned beside it.
+    w, without the penalty. Alone that depends on the order, and forgets what is not shown again. A
+    new class starts as the mean of the others; while there is one class nothing can be learned.
+    `forget_class` removes the output and leaves the others as they were learned beside it.
+
+    `rehearse` takes a step for every 32 remembered samples, with the penalty, and uses the average
+    of the last points (see `edgetl.heads.descent`). With 128 samples after every `partial_fit` the
+    head follows what `fit` finds with the same strength, in whichever order samples come; they must
+    include new ones from when they are learned. Of the steps of `partial_fit` the latest call's
+    stay beside the average, from the first `rehearse` on, so that what was just learned counts at
+    once.
+    Where nothing was fitted, the strength is one over the mean square distance of the features
+    from their mean, within the range of `C`.
 
     Args:
         C: Inverse strength of the penalty, or a sequence of them to choose from.
@@ -67,9 +77,14 @@ class SoftmaxHead(LinearHead):
         accuracies_: (strengths,) held-out accuracy in ascending order of C; None if there was
             nothing to choose.
         held_out_: The held-out scores at `C_`; None likewise.
+        learner_: Where the descent of `rehearse` is, from its first call on: 12 bytes per
+            coefficient.
     """
 
     kind = "softmax"
+    rehearses = True
+    learner_: Descent
+    _from_nothing = False
     _strength = ("C", "C_")
 
     def __init__(
@@ -90,6 +105,7 @@ class SoftmaxHead(LinearHead):
         self.random_state = random_state
 
     def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:
+        self._from_nothing = False
         strengths = checked_strengths(self.C, name="C")
         if not self.tol > 0:
             raise ValueError(f"tol must be positive, got {self.tol}")
@@ -125,15 +141,25 @@ class SoftmaxHead(LinearHead):
         self.C_ = strengths[len(strengths) // 2]
         self.accuracies_, self.held_out_ = None, None
         self.coef_, self.intercept_ = np.empty((0, self.n_features_in_)), np.empty(0)
+        self._from_nothing = True
 
     def _learn(self, lesson: Lesson) -> None:
         lesson = weighted_by_label(lesson, self.class_weight)
-        known = len(self.coef_) > 0
-        parameters = (
-            lesson.grown(self.coef_, self.coef_.mean(axis=0) if known else 0.0),
-            lesson.grown(self.intercept_, float(self.intercept_.mean()) if known else 0.0),
-        )
         rows = np.ascontiguousarray(lesson.features, dtype=np.float32)
+        coef, intercept = self.coef_, self.intercept_
+        descent = self._descent()
+        if descent is not None:
+            if descent.rested[0]:  # the steps before have been rehearsed, or were to be
+                coef = descent.coef_average.astype(np.float64)
+                intercept = descent.intercept_average.astype(np.float64)
+            self.learner_ = replace(descent.grown(lesson), rested=np.zeros(1, dtype=np.int64))
+            intercept = intercept + coef @ descent.mean
+            rows = rows - descent.mean
+        known = len(coef) > 0
+        parameters = (
+            lesson.grown(coef, coef.mean(axis=0) if known else 0.0),
+            lesson.grown(intercept, float(intercept.mean()) if known else 0.0),
+        )
         for place, weight in enumerate(lesson.weights):
             row = rows[place : place + 1]
             # Half of 1 + |x|^2 bounds the curvature of the loss of one sample.
@@ -141,9 +167,39 @@ class SoftmaxHead(LinearHead):
             step = SgdStep(rate=float(1 / (1 + 1 / weight)) * 2 / size)
             softmax_step(row, lesson.codes[place : place + 1], parameters, step)
         self.coef_, self.intercept_ = parameters
+        if descent is not None:
+            self.intercept_ -= self.coef_ @ descent.mean
+
+    def _rehearse(self, lesson: Lesson) -> None:
+        lesson = weighted_by_label(lesson, self.class_weight)
+        if len(self.classes_) < 2:
+            return
+        before = self._descent() or Descent.starting(self.coef_, self.intercept_)
+        rows = np.ascontiguousarray(lesson.features, dtype=np.float32)
+        strengths = checked_strengths(self.C, name="C") if self._from_nothing else (self.C_,)
+        bounds = strengths[0], strengths[-1]
+        after, self.C_ = before.after(rows, lesson.codes, lesson.weights, bounds)
+        self.coef_ = self.coef_ - before.coef_average + after.coef_average
+        self.intercept_ = self.intercept_ - before.intercept_average + after.intercept_average
+        self.learner_ = after
 
     def _keep(self, kept: NDArray[np.int64]) -> None:
         self.coef_, self.intercept_ = self.coef_[kept], self.intercept_[kept]
+        descent = self._descent()
+        if descent is not None:
+            self.learner_ = descent.only(kept)
+
+    def _learned(self) -> dict[str, NDArray[Any]]:
+        descent = self._descent()
+        return {} if descent is None else descent.arrays()
+
+    def _relearn(self, state: Mapping[str, NDArray[Any]]) -> None:
+        vars(self).pop("learner_", None)
+        if state:
+            self.learner_ = Descent.restored(state, len(self.classes_), self.n_features_in_)
+
+    def _descent(self) -> Descent | None:
+        return getattr(self, "learner_", None)
 
     def _sweep(self, loss: SoftmaxLoss, strengths: tuple[float, ...]) -> Points:
         """Choose the strength and the temperature; return where the final fit may start."""

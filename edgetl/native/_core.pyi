@@ -77,6 +77,17 @@ def ridge_update(
     scratch: NDArray[np.float64],
     isa: str,
 ) -> int: ...
+def packed_multiply(
+    matrix: NDArray[np.float64], vectors: NDArray[np.float64], out: NDArray[np.float64], isa: str
+) -> int: ...
+def resolvent_update(
+    inverse: NDArray[np.float64],
+    powers: NDArray[np.float64],
+    z: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    scratch: NDArray[np.float64],
+    isa: str,
+) -> int: ...
 def softmax_step(
     features: NDArray[np.float32],
     codes: NDArray[np.int64],

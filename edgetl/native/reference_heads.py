@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 LEAST_LEFT = 1e-10
 """Of a sample's leverage this much must be left when it is taken away; less is rounding error."""
+LEAST_LEVERAGE = -1e-6
+"""A positive definite matrix gives a leverage above 0; further below than this is damage."""
 
 
 class RefusedError(Exception):
@@ -128,17 +130,55 @@ def ridge_update(
     intercept[:] = target_mean - coef @ mean
 
 
+def resolvent_update(
+    inverse: NDArray[np.float64],
+    powers: NDArray[np.float64],
+    z: NDArray[np.float64],
+    shift: NDArray[np.float64],
+) -> None:
+    """Add z z^T to the scatter whose resolvent this is, z shift^T to what it was applied to.
+
+    Args:
+        inverse: (dim (dim + 1) / 2,) P = (S + I)^-1.
+        powers: (orders, classes, dim) P M, P^2 M, ..., transposed.
+        z: (dim,).
+        shift: (classes,).
+
+    Raises:
+        FloatingPointError: Something is not finite; nothing was changed.
+        RefusedError: The inverse is not positive definite; nothing was changed.
+    """
+    full = unpack(inverse)
+    with np.errstate(all="ignore"):
+        first = full @ z
+        leverage = float(z @ first)
+        products = powers @ z
+    if not (np.isfinite(leverage) and all(np.isfinite(a).all() for a in (z, shift, products))):
+        raise FloatingPointError
+    if not leverage > LEAST_LEVERAGE:
+        raise RefusedError
+    full -= np.outer(first, first) / (1 + leverage)
+    inverse[:] = pack(full)
+    moves = [first / (1 + leverage)]
+    for order in range(len(powers)):
+        changes = shift - products[0]
+        powers[order] += np.outer(changes, moves[order])
+        for earlier in range(order):
+            powers[order] -= np.outer(products[order - earlier], moves[earlier])
+        moves.append(full @ moves[order])
+
+
 def pack(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """The lower triangle of a matrix (dim, dim), row by row: (dim (dim + 1) / 2,)."""
-    return np.asarray(matrix[np.tril_indices(len(matrix))])
+    return np.asarray(matrix[np.tri(len(matrix), dtype=bool)])
 
 
 def unpack(triangle: NDArray[np.float64]) -> NDArray[np.float64]:
     """The symmetric matrix (dim, dim) whose lower triangle `pack` gave."""
     dim = int((8 * len(triangle) + 1) ** 0.5 - 1) // 2
-    matrix = np.zeros((dim, dim))
-    matrix[np.tril_indices(dim)] = triangle
-    return np.asarray(matrix + np.tril(matrix, -1).T)
+    matrix, lower = np.empty((dim, dim)), np.tri(dim, dtype=bool)
+    matrix[lower] = triangle
+    return np.where(lower, matrix, matrix.T)
 
 
 def softmax_step(

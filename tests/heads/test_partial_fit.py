@@ -30,7 +30,7 @@ ALIKE = pytest.mark.parametrize("kind", sorted(EXACT))
 HEAVY = pytest.mark.parametrize("kind", ["lda", "ridge"])
 
 
-def close(head, other, X, tol=1e-5):
+def close(head, other, X, tol=1e-8):
     wanted = other.scores(X)
     assert head.classes_.tolist() == other.classes_.tolist()
     assert np.abs(head.scores(X) - wanted).max() <= tol * np.abs(wanted).max()
@@ -123,7 +123,7 @@ def test_a_weight_is_so_many_copies(kind, digits):
     other = EXACT[kind]().fit(X[:100], y[:100])
     head.partial_fit(X[100:], y[100:], sample_weight=[0.0, 3.0] * 10)
     feed(other, X[101::2], y[101::2], [*range(10)] * 3)
-    close(head, other, digits[2], tol=1e-9)
+    close(head, other, digits[2], tol=1e-8)
 
 
 def test_weights_by_class(digits):
@@ -201,7 +201,7 @@ def test_the_state_comes_back_beside_a_stored_head(kind, digits):
     restored = load_head(kind, head.arrays()).restore_learning(state)
     for other in (head, restored):
         other.partial_fit(X[310:], y[310:])
-    close(restored, head, X_test)
+    close(restored, head, X_test, tol=1e-5)  # what is stored in float32 is rounded
     gone = pickle.loads(pickle.dumps(head))
     close(gone.partial_fit(X[:9], y[:9]), head.partial_fit(X[:9], y[:9]), X_test, tol=0)
 
@@ -236,8 +236,10 @@ def test_damaged_or_foreign_statistics_are_refused(kind, digits):
             }
             with pytest.raises(CorruptError):
                 load_head(kind, arrays).restore_learning(damaged)
-    with pytest.raises(CorruptError):
-        head.restore_learning(state | {"total": -state["total"]})
+    for name in ("total", "trace", "anchor"):
+        if name in state:
+            with pytest.raises(CorruptError):
+                head.restore_learning(state | {name: -state[name]})
     with pytest.raises(CorruptError, match="has no statistics"):
         PrototypeHead().fit(X, y).restore_learning(state)
 

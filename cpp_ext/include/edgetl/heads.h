@@ -90,6 +90,22 @@ struct RidgeState {
 Status ridge_update(const RidgeState& state, std::int64_t dim, std::int64_t classes, const float* x,
                     const double* targets, double weight, double* scratch, Isa isa);
 
+// ---- heads_lda.cpp: a scatter that grows, seen through its resolvent ----
+
+// matrix * vector of each of `vectors` (n, dim) to `out` (n, dim); matrix: (dim (dim + 1) / 2)
+// lower triangle, row by row, of a symmetric one.
+Status packed_multiply(const double* matrix, std::int64_t dim, const double* vectors,
+                       std::int64_t n, double* out, Isa isa);
+
+// inverse: the lower triangle of P = (S + I)^-1; powers: (orders, classes, dim) of P^1 M, P^2 M,
+// ... for M (classes, dim), both changed to what they are with S + z z^T for S and M + shift z^T
+// for M: O(orders dim^2 + orders^2 dim classes). z: (dim); shift: (classes); scratch: orders dim +
+// orders classes; orders from 1 on. kRefused if the inverse is not positive definite. Anything but
+// kOk: nothing was changed.
+Status resolvent_update(double* inverse, double* powers, std::int64_t orders, std::int64_t classes,
+                        std::int64_t dim, const double* z, const double* shift, double* scratch,
+                        Isa isa);
+
 // ---- heads_sgd.cpp: softmax regression ----
 
 struct SgdStep {

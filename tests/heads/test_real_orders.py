@@ -1,0 +1,91 @@
+"""Photos learned one at a time, in the hardest order and shuffled, beside the fit to all of them.
+
+Features of 1,000 photos take half a minute; they are kept in pytest's cache.
+"""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from edgetl.heads import LdaHead, RidgeHead, SoftmaxHead
+from edgetl.heads.rehearsal import Deck
+
+
+@pytest.fixture(scope="module")
+def flowers(assets, request):
+    """(X_train, y_train, X_test, y_test) of mobilenetv2_100, 1,280 features, 5 classes."""
+    from edgetl.backbones import load_backbone
+    from edgetl.data import load_dataset
+    from edgetl.decode import read_image
+    from edgetl.engines import OrtEngine
+    from edgetl.exporter.graph import feature_graph
+    from edgetl.features import ExtractOptions, extract
+
+    backbone = load_backbone("mobilenetv2_100", assets / "weights/mobilenetv2_100.safetensors")
+    parts = load_dataset(assets / "data/flower_photos").split()
+    key = hashlib.sha256(backbone.fingerprint.encode()).hexdigest()[:16]
+    folder = request.config.cache.mkdir("flower_features")
+    file = folder / f"{key}.npz"
+    if not file.is_file():
+        images = [read_image(x, preprocess=backbone.preprocess) for x in parts[0].sources[:8]]
+        probe = np.stack([backbone.preprocess.apply(image) for image in images])
+        graph = feature_graph(backbone, probe=probe, cache_dir=folder)
+        engine = OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
+        found = [
+            extract(
+                part.sources,
+                names=part.names,
+                engine=engine,
+                preprocess=backbone.preprocess,
+                store=None,
+                options=ExtractOptions(strict=True),
+            ).features
+            for part in parts
+        ]
+        np.savez(file, train=found[0], test=found[1])
+    with np.load(file) as kept:
+        return kept["train"], parts[0].targets, kept["test"], parts[1].targets
+
+
+def turns(y):
+    by_class = np.argsort(y, kind="stable")
+    return {"by class": by_class, "shuffled": np.random.default_rng(0).permutation(len(y))}
+
+
+ORDERS = pytest.mark.parametrize("order", ["by class", "shuffled"])
+
+
+@ORDERS
+def test_softmax_with_replay_is_as_good_as_the_full_refit(flowers, order):
+    X, y, X_test, y_test = flowers
+    kept = np.empty(X.shape, dtype=np.float16)  # 1.9 MB hold all
+    codes = np.empty(len(y), dtype=np.int64)
+    head, deck = SoftmaxHead(), Deck()
+    for count, i in enumerate(turns(y)[order]):
+        head.partial_fit(X[i : i + 1], y[i : i + 1])
+        kept[count], codes[count] = X[i], y[i]
+        places, weights = deck.draw(codes[: count + 1])
+        head.rehearse(kept[places], codes[places], sample_weight=weights)
+    full = SoftmaxHead().fit(X, y)
+    assert head.score(X_test, y_test) >= full.score(X_test, y_test) - 0.01
+    assert (head.predict(X_test) == full.predict(X_test)).mean() > 0.95
+
+
+@ORDERS
+@pytest.mark.parametrize("make", [lambda: LdaHead(0.1), lambda: RidgeHead(100.0)])
+def test_statistics_learned_one_by_one_are_the_batch(flowers, order, make):
+    X, y, X_test, _ = flowers
+    turn = turns(y)[order]
+    head = make().partial_fit(X[turn[:1]], y[turn[:1]])
+    # What is learned in between at once changes nothing and saves a minute.
+    for part in (turn[1:300], turn[300:600]):
+        for i in part[:60]:
+            head.partial_fit(X[i : i + 1], y[i : i + 1])
+        head.partial_fit(X[part[60:]], y[part[60:]])
+    for i in turn[600:]:
+        head.partial_fit(X[i : i + 1], y[i : i + 1])
+    batch = make().fit(X, y)
+    assert np.abs(head.coef_ - batch.coef_).max() <= 1e-8 * np.abs(batch.coef_).max()
+    wanted = batch.scores(X_test)
+    assert np.abs(head.scores(X_test) - wanted).max() <= 1e-8 * np.abs(wanted).max()
