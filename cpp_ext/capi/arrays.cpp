@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::uint64_t kMostHeader = std::uint64_t{1} << 16;
 constexpr std::size_t kMostArrays = 64;
-constexpr std::size_t kMostAxes = 2;
+constexpr std::size_t kMostAxes = 4;
 constexpr std::uint64_t kMostNumber = std::uint64_t{1} << 53;
 
 [[noreturn]] void corrupt(const std::string& text) {
@@ -78,7 +78,7 @@ class Header {
         need('[');
         if (take(']')) return result;
         do {
-            if (result.size() == most) unknown("an array has more than 2 axes");
+            if (result.size() == most) unknown("an array has more than 4 axes");
             result.push_back(number());
         } while (take(','));
         need(']');
@@ -116,33 +116,43 @@ void skip_metadata(Header& header) {
     header.need('}');
 }
 
-std::uint64_t width_of(Number type) {
-    return type == Number::kF32 ? 4 : 8;
-}
+struct Type {
+    const char* name;
+    Number number;
+    std::uint64_t width;
+};
 
-Number number_type(const std::string& name, const std::string& type) {
-    if (type == "F32") return Number::kF32;
-    if (type == "F64") return Number::kF64;
-    if (type == "I64") return Number::kI64;
-    unknown("array " + shown(name) + " has the type " + shown(type) +
-            "; known are F32, F64 and I64");
+constexpr Type kTypes[] = {
+    {"F16", Number::kF16, 2},   {"F32", Number::kF32, 4},   {"F64", Number::kF64, 8},
+    {"I64", Number::kI64, 8},   {"BF16", Number::kOther, 2}, {"BOOL", Number::kOther, 1},
+    {"U8", Number::kOther, 1},  {"I8", Number::kOther, 1},  {"U16", Number::kOther, 2},
+    {"I16", Number::kOther, 2}, {"U32", Number::kOther, 4}, {"I32", Number::kOther, 4},
+    {"U64", Number::kOther, 8}};
+
+const Type& type_of(const std::string& name, const std::string& type) {
+    for (const Type& known : kTypes)
+        if (type == known.name) return known;
+    unknown("array " + shown(name) + " has the type " + shown(type) + ", which is not known here");
 }
 
 struct Entry {
     Array array;
+    std::uint64_t width;
     std::uint64_t begin;
     std::uint64_t end;
 };
 
 Entry read_entry(Header& header, const std::string& name) {
-    Entry entry{{name, Number::kF32, {}, nullptr, 0}, 0, 0};
+    Entry entry{{name, Number::kOther, {}, nullptr, 0}, 1, 0, 0};
     bool typed = false, shaped = false, placed = false;
     header.need('{');
     do {
         const std::string key = header.text();
         header.need(':');
         if (key == "dtype" && !typed) {
-            entry.array.type = number_type(name, header.text());
+            const Type& type = type_of(name, header.text());
+            entry.array.type = type.number;
+            entry.width = type.width;
             typed = true;
         } else if (key == "shape" && !shaped) {
             entry.array.shape = header.numbers(kMostAxes);
@@ -204,14 +214,14 @@ void place(std::vector<Entry>& entries, const unsigned char* data, std::uint64_t
                     std::to_string(entry->begin) + " to " + std::to_string(entry->end) + " of " +
                     std::to_string(bytes) + ", expected to begin at " + std::to_string(covered));
         covered = entry->end;
-        const std::uint64_t room = (entry->end - entry->begin) / width_of(array.type);
+        const std::uint64_t room = (entry->end - entry->begin) / entry->width;
         std::uint64_t count = 1;
         for (const std::uint64_t length : array.shape) {
             if (length != 0 && count > room / length)
                 corrupt("the shape of array " + shown(array.name) + " is beyond its bytes");
             count *= length;
         }
-        if (count * width_of(array.type) != entry->end - entry->begin)
+        if (count * entry->width != entry->end - entry->begin)
             corrupt("array " + shown(array.name) + " has " +
                     std::to_string(entry->end - entry->begin) + " bytes for " +
                     std::to_string(count) + " values");
