@@ -116,12 +116,6 @@ void skip_metadata(Header& header) {
     header.need('}');
 }
 
-struct Type {
-    const char* name;
-    Number number;
-    std::uint64_t width;
-};
-
 constexpr Type kTypes[] = {
     {"F16", Number::kF16, 2},   {"F32", Number::kF32, 4},   {"F64", Number::kF64, 8},
     {"I64", Number::kI64, 8},   {"BF16", Number::kOther, 2}, {"BOOL", Number::kOther, 1},
@@ -137,22 +131,20 @@ const Type& type_of(const std::string& name, const std::string& type) {
 
 struct Entry {
     Array array;
-    std::uint64_t width;
     std::uint64_t begin;
     std::uint64_t end;
 };
 
 Entry read_entry(Header& header, const std::string& name) {
-    Entry entry{{name, Number::kOther, {}, nullptr, 0}, 1, 0, 0};
+    Entry entry{{name, Number::kOther, nullptr, {}, nullptr, 0}, 0, 0};
     bool typed = false, shaped = false, placed = false;
     header.need('{');
     do {
         const std::string key = header.text();
         header.need(':');
         if (key == "dtype" && !typed) {
-            const Type& type = type_of(name, header.text());
-            entry.array.type = type.number;
-            entry.width = type.width;
+            entry.array.stored = &type_of(name, header.text());
+            entry.array.type = entry.array.stored->number;
             typed = true;
         } else if (key == "shape" && !shaped) {
             entry.array.shape = header.numbers(kMostAxes);
@@ -214,14 +206,15 @@ void place(std::vector<Entry>& entries, const unsigned char* data, std::uint64_t
                     std::to_string(entry->begin) + " to " + std::to_string(entry->end) + " of " +
                     std::to_string(bytes) + ", expected to begin at " + std::to_string(covered));
         covered = entry->end;
-        const std::uint64_t room = (entry->end - entry->begin) / entry->width;
+        const std::uint64_t width = array.stored->width;
+        const std::uint64_t room = (entry->end - entry->begin) / width;
         std::uint64_t count = 1;
         for (const std::uint64_t length : array.shape) {
             if (length != 0 && count > room / length)
                 corrupt("the shape of array " + shown(array.name) + " is beyond its bytes");
             count *= length;
         }
-        if (count * entry->width != entry->end - entry->begin)
+        if (count * width != entry->end - entry->begin)
             corrupt("array " + shown(array.name) + " has " +
                     std::to_string(entry->end - entry->begin) + " bytes for " +
                     std::to_string(count) + " values");
@@ -231,6 +224,12 @@ void place(std::vector<Entry>& entries, const unsigned char* data, std::uint64_t
     if (covered != bytes)
         corrupt("its arrays have " + std::to_string(covered) + " bytes, its data " +
                 std::to_string(bytes));
+}
+
+const Type& type_of(Number number) {
+    for (const Type& known : kTypes)
+        if (known.number == number) return known;
+    return kTypes[0];
 }
 
 }  // namespace
@@ -252,6 +251,67 @@ std::vector<Array> read_arrays(const unsigned char* data, std::size_t bytes) {
     std::vector<Array> arrays;
     for (Entry& entry : entries) arrays.push_back(std::move(entry.array));
     return arrays;
+}
+
+std::uint64_t ArrayWriter::Entry::bytes() const {
+    std::uint64_t count = type->width;
+    for (const std::uint64_t length : shape) count *= length;
+    return count;
+}
+
+void ArrayWriter::add(const std::string& name, Number type,
+                      const std::vector<std::uint64_t>& shape, const void* data) {
+    entries_.push_back({name, &type_of(type), shape, data});
+}
+
+void ArrayWriter::add(const std::string& name, const std::vector<std::uint64_t>& shape,
+                      const float* values) {
+    add(name, Number::kF32, shape, values);
+}
+
+void ArrayWriter::add(const std::string& name, const std::vector<std::uint64_t>& shape,
+                      const double* values) {
+    add(name, Number::kF64, shape, values);
+}
+
+void ArrayWriter::add(const std::string& name, const std::vector<std::uint64_t>& shape,
+                      const std::int64_t* values) {
+    add(name, Number::kI64, shape, values);
+}
+
+void ArrayWriter::add(const std::string& name, const Array& array) {
+    entries_.push_back({name, array.stored, array.shape, array.data});
+}
+
+std::string ArrayWriter::bytes() const {
+    std::vector<const Entry*> order;
+    for (const Entry& entry : entries_) order.push_back(&entry);
+    std::sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {
+        return a->type->width != b->type->width ? a->type->width > b->type->width
+                                                : a->name < b->name;
+    });
+    std::string header = "{";
+    std::uint64_t at = 0;
+    for (const Entry* entry : order) {
+        std::string shape;
+        for (const std::uint64_t length : entry->shape)
+            shape += (shape.empty() ? "" : ",") + std::to_string(length);
+        header += (header.size() > 1 ? ",\"" : "\"") + entry->name + "\":{\"dtype\":\"" +
+                  entry->type->name + "\",\"shape\":[" + shape + "],\"data_offsets\":[" +
+                  std::to_string(at) + "," + std::to_string(at + entry->bytes()) + "]}";
+        at += entry->bytes();
+    }
+    header += "}";
+    header.append((8 - header.size() % 8) % 8, ' ');
+    const std::uint64_t length = header.size();
+    std::string file(reinterpret_cast<const char*>(&length), 8);
+    file.reserve(8 + header.size() + static_cast<std::size_t>(at));
+    file += header;
+    for (const Entry* entry : order)
+        if (entry->bytes() > 0)
+            file.append(static_cast<const char*>(entry->data),
+                        static_cast<std::size_t>(entry->bytes()));
+    return file;
 }
 
 }  // namespace edgetl::capi
