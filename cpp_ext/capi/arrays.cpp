@@ -117,10 +117,10 @@ void skip_metadata(Header& header) {
 }
 
 constexpr Type kTypes[] = {
-    {"F16", Number::kF16, 2},   {"F32", Number::kF32, 4},   {"F64", Number::kF64, 8},
+    {"F16", Number::kF16, 2},   {"F32", Number::kF32, 4},    {"F64", Number::kF64, 8},
     {"I64", Number::kI64, 8},   {"BF16", Number::kOther, 2}, {"BOOL", Number::kOther, 1},
-    {"U8", Number::kOther, 1},  {"I8", Number::kOther, 1},  {"U16", Number::kOther, 2},
-    {"I16", Number::kOther, 2}, {"U32", Number::kOther, 4}, {"I32", Number::kOther, 4},
+    {"U8", Number::kOther, 1},  {"I8", Number::kOther, 1},   {"U16", Number::kOther, 2},
+    {"I16", Number::kOther, 2}, {"U32", Number::kOther, 4},  {"I32", Number::kOther, 4},
     {"U64", Number::kOther, 8}};
 
 const Type& type_of(const std::string& name, const std::string& type) {
@@ -259,8 +259,8 @@ std::uint64_t ArrayWriter::Entry::bytes() const {
     return count;
 }
 
-void ArrayWriter::add(const std::string& name, Number type,
-                      const std::vector<std::uint64_t>& shape, const void* data) {
+void ArrayWriter::add(const std::string& name, Number type, const std::vector<std::uint64_t>& shape,
+                      const void* data) {
     entries_.push_back({name, &type_of(type), shape, data});
 }
 

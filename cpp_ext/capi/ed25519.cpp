@@ -259,7 +259,8 @@ bool ed25519_verify(const std::uint8_t* key, const std::uint8_t* message, std::s
     for (int place = 252; place >= 0; --place) {
         found = doubled(found);
         const bool of_s = bit(s, place), of_k = bit(k, place);
-        if (of_s || of_k) found = sum(curve, found, of_s && of_k ? both : of_s ? curve.base : minus);
+        if (of_s || of_k)
+            found = sum(curve, found, of_s && of_k ? both : of_s ? curve.base : minus);
     }
     if (has_small_order(found)) return false;
     std::uint8_t encoded[32];

@@ -1,6 +1,6 @@
-/* edgetl for programs without Python: a bundle is opened, a camera frame becomes its network's input,
- * the features that the network gives become probabilities, and what they get wrong is learned.
- * C99; the network itself is run by an engine of yours.
+/* edgetl for programs without Python: a bundle is opened, a camera frame becomes its network's
+ * input, the features that the network gives become probabilities, and what they get wrong is
+ * learned. C99; the network itself is run by an engine of yours.
  *
  * Errors. Every function that can fail returns EDGETL_OK (0) or another edgetl_status, and never
  * throws or ends the program. edgetl_last_error() then says in words what was found. Outputs of a
@@ -159,8 +159,8 @@ enum {
     EDGETL_KNN = 5        /* votes of the nearest training samples, by cosine */
 };
 
-/* Reads the `head.safetensors` of a bundle, at most 1 GiB. An array that no head has is refused with
- * EDGETL_UNSUPPORTED; a file with anything amiss, with EDGETL_CORRUPT. Free the head with
+/* Reads the `head.safetensors` of a bundle, at most 1 GiB. An array that no head has is refused
+ * with EDGETL_UNSUPPORTED; a file with anything amiss, with EDGETL_CORRUPT. Free the head with
  * edgetl_head_free. */
 EDGETL_API edgetl_status edgetl_head_load_file(const char* path, edgetl_head** head);
 
@@ -208,8 +208,9 @@ typedef struct edgetl_bundle edgetl_bundle;
 /* Opens the folder; formats 1, 2 and 3 of the manifest are read. `task` is the name of one of its
  * heads, NULL for the main one: a program with several opens the bundle once for each and runs the
  * network once for all. Proved are the manifest's own digest and the SHA-256 of the files read: the
- * head's and what it learns from; not the network's, see edgetl_bundle_check_graph. What was learned
- * by Python's Runtime and not saved is not seen. Free the bundle with edgetl_bundle_free. */
+ * head's and what it learns from; not the network's, see edgetl_bundle_check_graph. What was
+ * learned by Python's Runtime and not saved is not seen. Free the bundle with edgetl_bundle_free.
+ */
 EDGETL_API edgetl_status edgetl_bundle_open(const char* folder, const char* task,
                                             edgetl_bundle** bundle);
 
@@ -235,18 +236,18 @@ EDGETL_API int64_t edgetl_bundle_generation(const edgetl_bundle* bundle);
 
 /* ---- Learning. Since 1.1 ---- */
 
-/* A head on its way: it learns samples and classes, and gives heads that don't change. One thread at
- * a time; the heads that it gave may be used by others meanwhile. */
+/* A head on its way: it learns samples and classes, and gives heads that don't change. One thread
+ * at a time; the heads that it gave may be used by others meanwhile. */
 typedef struct edgetl_learner edgetl_learner;
 
 /* Starts from the bundle's head and what the bundle has to learn on from; the bundle is not needed
  * afterwards. Ridge and LDA go on from their statistics, else from the kept samples, of which there
- * must be some of every class: EDGETL_UNSUPPORTED otherwise, and for a network with the head inside.
- * Memory: 4 dim^2 bytes for ridge, 8 or 16 dim^2 for LDA, beside what is kept. */
+ * must be some of every class: EDGETL_UNSUPPORTED otherwise, and for a network with the head
+ * inside. Memory: 4 dim^2 bytes for ridge, 8 or 16 dim^2 for LDA, beside what is kept. */
 EDGETL_API edgetl_status edgetl_learner_open(const edgetl_bundle* bundle, edgetl_learner** learner);
 
-/* The same from a head and the bytes of its `learning.safetensors` (NULL and 0 without). `kind` says
- * which one an EDGETL_LINEAR is; of others it must be their own. */
+/* The same from a head and the bytes of its `learning.safetensors` (NULL and 0 without). `kind`
+ * says which one an EDGETL_LINEAR is; of others it must be their own. */
 EDGETL_API edgetl_status edgetl_learner_create(const edgetl_head* head, int32_t kind,
                                                const void* learning, size_t bytes,
                                                edgetl_learner** learner);
@@ -254,9 +255,10 @@ EDGETL_API edgetl_status edgetl_learner_create(const edgetl_head* head, int32_t 
 /* NULL is allowed. */
 EDGETL_API void edgetl_learner_free(edgetl_learner* learner);
 
-/* Learns n samples, n at least 1, as Head.partial_fit of Python does, to within rounding: prototype,
- * ridge and LDA exactly as if all had been there from the beginning; knn keeps them; softmax takes
- * one step for each, in turn, and forgets what is not shown again: see edgetl_learner_rehearse.
+/* Learns n samples, n at least 1, as Head.partial_fit of Python does, to within rounding:
+ * prototype, ridge and LDA exactly as if all had been there from the beginning; knn keeps them;
+ * softmax takes one step for each, in turn, and forgets what is not shown again: see
+ * edgetl_learner_rehearse.
  *
  *   names    of each sample's class, in UTF-8; one that is new becomes the last class. A head
  *            without names is refused: it learns by edgetl_learner_learn_labels.
@@ -269,40 +271,40 @@ EDGETL_API edgetl_status edgetl_learner_learn(edgetl_learner* learner, const flo
                                               size_t n, size_t dim, const char* const* names,
                                               const double* weights);
 
-/* The same with numbers as labels, for heads without names: those of edgetl_head_labels, or 0 and up
- * where that is NULL. Classes stay in rising order, so a new one may move others. */
+/* The same with numbers as labels, for heads without names: those of edgetl_head_labels, or 0 and
+ * up where that is NULL. Classes stay in rising order, so a new one may move others. */
 EDGETL_API edgetl_status edgetl_learner_learn_labels(edgetl_learner* learner, const float* features,
                                                      size_t n, size_t dim, const int64_t* labels,
                                                      const double* weights);
 
-/* Takes `steps` steps of gradient descent, each on 32 samples drawn from the kept ones and those that
- * this learner learned, all classes alike: what a softmax head needs to remember. Memory grows by the
- * features of every sample learned. Other heads have nothing to rehearse: EDGETL_OK at once. */
+/* Takes `steps` steps of gradient descent, each on 32 samples drawn from the kept ones and those
+ * that this learner learned, all classes alike: what a softmax head needs to remember. Kept are at
+ * most as many samples as the bundle has, or 2 MB at 2 bytes per feature. Other heads have nothing
+ * to rehearse: EDGETL_OK at once. */
 EDGETL_API edgetl_status edgetl_learner_rehearse(edgetl_learner* learner, size_t steps);
 
-/* Removes a class. Of prototype and knn heads no trace stays. Refused for a class that is not there,
- * and for one of the last two. */
+/* Removes a class. Of prototype and knn heads no trace stays. Refused for a class that is not
+ * there, and for one of the last two. */
 EDGETL_API edgetl_status edgetl_learner_forget(edgetl_learner* learner, const char* name);
 EDGETL_API edgetl_status edgetl_learner_forget_label(edgetl_learner* learner, int64_t label);
 
 /* What was learned so far, as a head of its own; free it with edgetl_head_free. */
 EDGETL_API edgetl_status edgetl_learner_head(const edgetl_learner* learner, edgetl_head** head);
 
-/* Makes what was learned the bundle's head, in its folder: a new file of arrays, one of what to learn
- * on from, then the manifest, by one rename. Whenever the machine stops, the folder holds the old
- * bundle or the new one, whole. The generation is one more. `updated`, unless it is NULL, becomes
- * the bundle as it now is; `bundle` itself stays as it was opened. The learner must be one of
- * edgetl_learner_open with this bundle's task and generation, or one after a commit of its own.
- * EDGETL_STALE if the manifest changed on the disk since the bundle was opened. */
-EDGETL_API edgetl_status edgetl_bundle_commit(const edgetl_bundle* bundle,
-                                              const edgetl_learner* learner,
+/* Makes what was learned the bundle's head, in its folder: a new file of arrays, one of what to
+ * learn on from, then the manifest, by one rename. Whenever the machine stops, the folder holds the
+ * old bundle or the new one, whole. The generation is one more. `updated`, unless it is NULL,
+ * becomes the bundle as it now is; `bundle` itself stays as it was opened. The learner must come
+ * from edgetl_learner_open of this bundle; after a commit it goes on with `updated`. EDGETL_STALE
+ * if the manifest changed on the disk since the bundle was opened. */
+EDGETL_API edgetl_status edgetl_bundle_commit(const edgetl_bundle* bundle, edgetl_learner* learner,
                                               edgetl_bundle** updated);
 
 /* ---- Signed updates. Since 1.1 ---- */
 
 /* Applies a head update (.etlh, from `edgetl diff --sign`) to the bundle's folder, as
- * edgetl_bundle_commit does, if it is signed by the owner of the ed25519 `public_key` (32 bytes) and
- * made for this bundle. Otherwise nothing is changed, and the status says why: EDGETL_CORRUPT,
+ * edgetl_bundle_commit does, if it is signed by the owner of the ed25519 `public_key` (32 bytes)
+ * and made for this bundle. Otherwise nothing is changed, and the status says why: EDGETL_CORRUPT,
  * EDGETL_SIGNATURE, EDGETL_BASE or EDGETL_STALE. `updated` as in edgetl_bundle_commit. */
 EDGETL_API edgetl_status edgetl_delta_apply(const edgetl_bundle* bundle, const void* delta,
                                             size_t bytes, const uint8_t* public_key,

@@ -11,11 +11,11 @@
 #include <windows.h>
 #else
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #endif
 
 namespace edgetl::capi {
@@ -29,8 +29,8 @@ namespace {
 
 std::wstring wide(const std::string& path) {
     const int length = static_cast<int>(path.size());
-    const int count = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path.data(), length,
-                                          nullptr, 0);
+    const int count =
+        MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path.data(), length, nullptr, 0);
     if (count <= 0) failed_to("read the name", path);
     std::wstring result(static_cast<std::size_t>(count), L'\0');
     MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path.data(), length, result.data(), count);
@@ -70,6 +70,16 @@ bool move_durably(const std::string& from, const std::string& to) {
 void remove_plainly(const std::string& path) {
     DeleteFileW(wide(path).c_str());
 }
+
+bool exists(const std::string& path) {
+    return GetFileAttributesW(wide(path).c_str()) != INVALID_FILE_ATTRIBUTES;
+}
+
+int lock_folder(const std::string&) {
+    return -1;
+}
+
+void unlock_folder(int) {}
 
 #else
 
@@ -116,6 +126,26 @@ void remove_plainly(const std::string& path) {
     unlink(path.c_str());
 }
 
+bool exists(const std::string& path) {
+    struct stat found;
+    return stat(path.c_str(), &found) == 0;
+}
+
+int lock_folder(const std::string& path) {
+    const int handle = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (handle < 0) failed_to("open", path);
+    while (flock(handle, LOCK_EX) != 0)
+        if (errno != EINTR) {
+            close(handle);
+            failed_to("lock", path);
+        }
+    return handle;
+}
+
+void unlock_folder(int handle) {
+    close(handle);
+}
+
 #endif
 
 }  // namespace
@@ -148,11 +178,10 @@ std::string read_file(const std::string& path, std::uint64_t most) {
     return bytes;
 }
 
-void replace_file(const std::string& path, const std::string& content) {
-    static std::atomic<unsigned> count{0};
-    const std::string fresh =
-        path + "." + std::to_string(process()) + "-" + std::to_string(count++) + ".new";
-    remove_file(fresh);  // of a process of this number that was stopped long ago
+namespace {
+
+void replace_by(const std::string& fresh, const std::string& path, const std::string& content) {
+    remove_file(fresh);  // of a writer that was stopped
     if (!write_durably(fresh, content)) {
         remove_file(fresh);
         failed_to("write", fresh);
@@ -163,11 +192,34 @@ void replace_file(const std::string& path, const std::string& content) {
     }
 }
 
+}  // namespace
+
+void replace_file(const std::string& path, const std::string& content) {
+    static std::atomic<unsigned> count{0};
+    replace_by(path + "." + std::to_string(process()) + "-" + std::to_string(count++) + ".new",
+               path, content);
+}
+
+void replace_file_alone(const std::string& path, const std::string& content) {
+    const auto name = path.find_last_of("/\\") + 1;
+    replace_by(path.substr(0, name) + "." + path.substr(name) + ".new", path, content);
+}
+
 void remove_file(const std::string& path) noexcept {
     try {
         remove_plainly(path);
     } catch (...) {  // its name could not even be converted
     }
+}
+
+FolderLock::FolderLock(const std::string& folder) : handle_(lock_folder(folder)) {}
+
+FolderLock::~FolderLock() {
+    unlock_folder(handle_);
+}
+
+bool file_exists(const std::string& path) {
+    return exists(path);
 }
 
 std::string joined(const std::string& folder, const std::string& name) {

@@ -21,6 +21,25 @@ std::string read_file(const std::string& path, std::uint64_t most);
 // EDGETL_IO, and then leaves nothing beside it.
 void replace_file(const std::string& path, const std::string& content);
 
+// The same where nobody else writes `path` meanwhile, by way of a file called .NAME.new: what is
+// left of it after a stop is written over the next time.
+void replace_file_alone(const std::string& path, const std::string& content);
+
+// While it lives no other process holds the same folder's, Python's commit among them. On Windows
+// it keeps nobody out.
+class FolderLock {
+  public:
+    explicit FolderLock(const std::string& folder);
+    ~FolderLock();
+    FolderLock(const FolderLock&) = delete;
+    FolderLock& operator=(const FolderLock&) = delete;
+
+  private:
+    int handle_ = -1;
+};
+
+bool file_exists(const std::string& path);
+
 // Removes a file if it is there; whether it could does not matter.
 void remove_file(const std::string& path) noexcept;
 

@@ -189,8 +189,9 @@ std::unique_ptr<edgetl_head> read_head(const unsigned char* data, std::size_t by
     const std::vector<Array> arrays = read_arrays(data, bytes);
     for (const Array& array : arrays)
         if (array.type == Number::kF16 || array.type == Number::kOther || array.shape.size() > 2)
-            throw Failure(EDGETL_UNSUPPORTED, "an array is not of F32, F64 or I64 with at most 2 "
-                                              "axes; no head has another");
+            throw Failure(EDGETL_UNSUPPORTED,
+                          "an array is not of F32, F64 or I64 with at most 2 "
+                          "axes; no head has another");
     auto head = std::make_unique<edgetl_head>();
     if (only(arrays, {"coef", "intercept", "strength"}))
         read_linear(arrays, *head);

@@ -48,8 +48,7 @@ void vote(const edgetl_head& head, const std::int64_t* found, std::size_t k, dou
     double sum = 0;
     for (std::size_t c = 0; c < head.classes; ++c) sum += out[c];
     const double spread = 1 / static_cast<double>(head.classes);
-    for (std::size_t c = 0; c < head.classes; ++c)
-        out[c] = std::log((out[c] + spread) / (sum + 1));
+    for (std::size_t c = 0; c < head.classes; ++c) out[c] = std::log((out[c] + spread) / (sum + 1));
 }
 
 Status neighbours(const edgetl_head& head, const float* features, std::size_t n, double* out) {
@@ -62,10 +61,10 @@ Status neighbours(const edgetl_head& head, const float* features, std::size_t n,
     std::vector<double> similarities(block * k);
     for (std::size_t start = 0; start < n; start += block) {
         const std::size_t count = std::min(block, n - start);
-        const Status status = nearest(features + start * dim, signed_of(count), signed_of(dim),
-                                      head.neighbours.data(), signed_of(kept), signed_of(k),
-                                      scratch.data(), found.data(), similarities.data(),
-                                      best_isa());
+        const Status status =
+            nearest(features + start * dim, signed_of(count), signed_of(dim),
+                    head.neighbours.data(), signed_of(kept), signed_of(k), scratch.data(),
+                    found.data(), similarities.data(), best_isa());
         if (status != Status::kOk) return status;
         for (std::size_t i = 0; i < count; ++i)
             vote(head, found.data() + i * k, k, out + (start + i) * head.classes);

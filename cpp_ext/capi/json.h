@@ -1,8 +1,8 @@
 // JSON from bytes that nobody vouches for, as a tree that can be changed and written again.
 //
-// Strict RFC 8259 in UTF-8: nothing after the value, no name twice in an object, no lone surrogates.
-// Limits: 16 MiB, 32 levels, 2^18 values. Numbers keep their text, so that what was read is written
-// the same. Written as Python's json.dumps(indent=2, ensure_ascii=False) does.
+// Strict RFC 8259 in UTF-8: nothing after the value, no name twice in an object, no lone
+// surrogates. Limits: 16 MiB, 32 levels, 2^18 values. Numbers keep their text, so that what was
+// read is written the same. Written as Python's json.dumps(indent=2, ensure_ascii=False) does.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +12,9 @@
 #include <vector>
 
 namespace edgetl::capi {
+
+// Bytes of the character that begins at `at`, before `end`; 0 if it is not UTF-8 (RFC 3629).
+std::size_t utf8_length(const char* at, const char* end);
 
 class Json {
   public:
@@ -46,6 +49,8 @@ class Json {
     void remove(const std::string& name);
 
     std::string dump() const;
+    // On one line, without spaces, members by name.
+    std::string compact() const;
 
   private:
     friend class JsonParser;
