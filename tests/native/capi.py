@@ -144,6 +144,11 @@ def names(library, head) -> list[str]:
     return [library.edgetl_head_name(head, ctypes.c_size_t(i)).decode() for i in range(count)]
 
 
+def head_of(library, bundle):
+    """A bundle's own head."""
+    return ctypes.c_void_p(library.edgetl_bundle_head(bundle.value))
+
+
 def load_head(library, path) -> Handle:
     return Handle(library, "head", lambda to: library.edgetl_head_load_file(bytes(path), to))
 

@@ -2,11 +2,11 @@
 
 import ctypes
 
+import capi
 import numpy as np
 import pytest
 import safetensors.numpy
 
-import capi
 from edgetl.bundle import Learning
 from edgetl.heads import KnnHead, LdaHead, PrototypeHead, RidgeHead, SoftmaxHead, load_head
 
@@ -44,6 +44,10 @@ def stored(head, path):
 def start(kind, tmp_path, source):
     """A head in Python that can learn, its file, and the content of what it learns from."""
     head, features, codes = fitted(kind)
+    if source == "later":  # when LDA's scatter is no longer held as rows
+        rng = np.random.default_rng(8)
+        for part in np.split(np.arange(300) % 3, 100):
+            head.partial_fit(drawn(rng, part), part)
     same = stored(head, tmp_path / "head.safetensors")
     if not kind.needs_statistics:
         return same, learning_of(features[:0], codes[:0])
@@ -53,7 +57,9 @@ def start(kind, tmp_path, source):
     return same.restore_learning(state), learning_of(features[:0], codes[:0], state)
 
 
-def agree(library, learner, head, queries, tolerance=1e-8):
+def agree(library, learner, head, queries):
+    # Python's LDA follows a resolvent to some 1e-8, the C library solves anew.
+    tolerance = 1e-6 if head.kind == "lda" else 1e-9
     with learner.head() as found:
         assert library.edgetl_head_labels(found.value)[: len(head.classes_)] == list(head.classes_)
         np.testing.assert_allclose(
@@ -64,7 +70,7 @@ def agree(library, learner, head, queries, tolerance=1e-8):
         )
 
 
-@pytest.mark.parametrize("source", ["memory", "statistics"])
+@pytest.mark.parametrize("source", ["memory", "statistics", "later"])
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_sequence_of_lessons_equals_python(library, tmp_path, kind, source):
     rng = np.random.default_rng(5)
