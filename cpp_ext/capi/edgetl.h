@@ -243,7 +243,8 @@ typedef struct edgetl_learner edgetl_learner;
 /* Starts from the bundle's head and what the bundle has to learn on from; the bundle is not needed
  * afterwards. Ridge and LDA go on from their statistics, else from the kept samples, of which there
  * must be some of every class: EDGETL_UNSUPPORTED otherwise, and for a network with the head
- * inside. Memory: 4 dim^2 bytes for ridge, 8 or 16 dim^2 for LDA, beside what is kept. */
+ * inside. Memory: 4 dim^2 bytes for ridge and LDA, three times that while LDA learns, and what is
+ * kept. O(dim^3) for LDA, or O(n dim^2) for n kept samples. */
 EDGETL_API edgetl_status edgetl_learner_open(const edgetl_bundle* bundle, edgetl_learner** learner);
 
 /* The same from a head and the bytes of its `learning.safetensors` (NULL and 0 without). `kind`
@@ -294,9 +295,9 @@ EDGETL_API edgetl_status edgetl_learner_head(const edgetl_learner* learner, edge
 /* Makes what was learned the bundle's head, in its folder: a new file of arrays, one of what to
  * learn on from, then the manifest, by one rename. Whenever the machine stops, the folder holds the
  * old bundle or the new one, whole. The generation is one more. `updated`, unless it is NULL,
- * becomes the bundle as it now is; `bundle` itself stays as it was opened. The learner must come
- * from edgetl_learner_open of this bundle; after a commit it goes on with `updated`. EDGETL_STALE
- * if the manifest changed on the disk since the bundle was opened. */
+ * becomes the bundle as it now is; `bundle` itself stays as it was opened. O(dim^3) for LDA. The
+ * learner must come from edgetl_learner_open of this bundle; after a commit it goes on with
+ * `updated`. EDGETL_STALE if the manifest changed on the disk since the bundle was opened. */
 EDGETL_API edgetl_status edgetl_bundle_commit(const edgetl_bundle* bundle, edgetl_learner* learner,
                                               edgetl_bundle** updated);
 
