@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::uint64_t kMostHeader = std::uint64_t{1} << 16;
 constexpr std::size_t kMostArrays = 64;
-constexpr std::size_t kMostAxes = 2;
+constexpr std::size_t kMostAxes = 4;
 constexpr std::uint64_t kMostNumber = std::uint64_t{1} << 53;
 
 [[noreturn]] void corrupt(const std::string& text) {
@@ -78,7 +78,7 @@ class Header {
         need('[');
         if (take(']')) return result;
         do {
-            if (result.size() == most) unknown("an array has more than 2 axes");
+            if (result.size() == most) unknown("an array has more than 4 axes");
             result.push_back(number());
         } while (take(','));
         need(']');
@@ -116,16 +116,17 @@ void skip_metadata(Header& header) {
     header.need('}');
 }
 
-std::uint64_t width_of(Number type) {
-    return type == Number::kF32 ? 4 : 8;
-}
+constexpr Type kTypes[] = {
+    {"F16", Number::kF16, 2},   {"F32", Number::kF32, 4},    {"F64", Number::kF64, 8},
+    {"I64", Number::kI64, 8},   {"BF16", Number::kOther, 2}, {"BOOL", Number::kOther, 1},
+    {"U8", Number::kOther, 1},  {"I8", Number::kOther, 1},   {"U16", Number::kOther, 2},
+    {"I16", Number::kOther, 2}, {"U32", Number::kOther, 4},  {"I32", Number::kOther, 4},
+    {"U64", Number::kOther, 8}};
 
-Number number_type(const std::string& name, const std::string& type) {
-    if (type == "F32") return Number::kF32;
-    if (type == "F64") return Number::kF64;
-    if (type == "I64") return Number::kI64;
-    unknown("array " + shown(name) + " has the type " + shown(type) +
-            "; known are F32, F64 and I64");
+const Type& type_of(const std::string& name, const std::string& type) {
+    for (const Type& known : kTypes)
+        if (type == known.name) return known;
+    unknown("array " + shown(name) + " has the type " + shown(type) + ", which is not known here");
 }
 
 struct Entry {
@@ -135,14 +136,15 @@ struct Entry {
 };
 
 Entry read_entry(Header& header, const std::string& name) {
-    Entry entry{{name, Number::kF32, {}, nullptr, 0}, 0, 0};
+    Entry entry{{name, Number::kOther, nullptr, {}, nullptr, 0}, 0, 0};
     bool typed = false, shaped = false, placed = false;
     header.need('{');
     do {
         const std::string key = header.text();
         header.need(':');
         if (key == "dtype" && !typed) {
-            entry.array.type = number_type(name, header.text());
+            entry.array.stored = &type_of(name, header.text());
+            entry.array.type = entry.array.stored->number;
             typed = true;
         } else if (key == "shape" && !shaped) {
             entry.array.shape = header.numbers(kMostAxes);
@@ -204,14 +206,15 @@ void place(std::vector<Entry>& entries, const unsigned char* data, std::uint64_t
                     std::to_string(entry->begin) + " to " + std::to_string(entry->end) + " of " +
                     std::to_string(bytes) + ", expected to begin at " + std::to_string(covered));
         covered = entry->end;
-        const std::uint64_t room = (entry->end - entry->begin) / width_of(array.type);
+        const std::uint64_t width = array.stored->width;
+        const std::uint64_t room = (entry->end - entry->begin) / width;
         std::uint64_t count = 1;
         for (const std::uint64_t length : array.shape) {
             if (length != 0 && count > room / length)
                 corrupt("the shape of array " + shown(array.name) + " is beyond its bytes");
             count *= length;
         }
-        if (count * width_of(array.type) != entry->end - entry->begin)
+        if (count * width != entry->end - entry->begin)
             corrupt("array " + shown(array.name) + " has " +
                     std::to_string(entry->end - entry->begin) + " bytes for " +
                     std::to_string(count) + " values");
@@ -221,6 +224,12 @@ void place(std::vector<Entry>& entries, const unsigned char* data, std::uint64_t
     if (covered != bytes)
         corrupt("its arrays have " + std::to_string(covered) + " bytes, its data " +
                 std::to_string(bytes));
+}
+
+const Type& type_of(Number number) {
+    for (const Type& known : kTypes)
+        if (known.number == number) return known;
+    return kTypes[0];
 }
 
 }  // namespace
@@ -242,6 +251,67 @@ std::vector<Array> read_arrays(const unsigned char* data, std::size_t bytes) {
     std::vector<Array> arrays;
     for (Entry& entry : entries) arrays.push_back(std::move(entry.array));
     return arrays;
+}
+
+std::uint64_t ArrayWriter::Entry::bytes() const {
+    std::uint64_t count = type->width;
+    for (const std::uint64_t length : shape) count *= length;
+    return count;
+}
+
+void ArrayWriter::add(const std::string& name, Number type, const std::vector<std::uint64_t>& shape,
+                      const void* data) {
+    entries_.push_back({name, &type_of(type), shape, data});
+}
+
+void ArrayWriter::add(const std::string& name, const std::vector<std::uint64_t>& shape,
+                      const float* values) {
+    add(name, Number::kF32, shape, values);
+}
+
+void ArrayWriter::add(const std::string& name, const std::vector<std::uint64_t>& shape,
+                      const double* values) {
+    add(name, Number::kF64, shape, values);
+}
+
+void ArrayWriter::add(const std::string& name, const std::vector<std::uint64_t>& shape,
+                      const std::int64_t* values) {
+    add(name, Number::kI64, shape, values);
+}
+
+void ArrayWriter::add(const std::string& name, const Array& array) {
+    entries_.push_back({name, array.stored, array.shape, array.data});
+}
+
+std::string ArrayWriter::bytes() const {
+    std::vector<const Entry*> order;
+    for (const Entry& entry : entries_) order.push_back(&entry);
+    std::sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {
+        return a->type->width != b->type->width ? a->type->width > b->type->width
+                                                : a->name < b->name;
+    });
+    std::string header = "{";
+    std::uint64_t at = 0;
+    for (const Entry* entry : order) {
+        std::string shape;
+        for (const std::uint64_t length : entry->shape)
+            shape += (shape.empty() ? "" : ",") + std::to_string(length);
+        header += (header.size() > 1 ? ",\"" : "\"") + entry->name + "\":{\"dtype\":\"" +
+                  entry->type->name + "\",\"shape\":[" + shape + "],\"data_offsets\":[" +
+                  std::to_string(at) + "," + std::to_string(at + entry->bytes()) + "]}";
+        at += entry->bytes();
+    }
+    header += "}";
+    header.append((8 - header.size() % 8) % 8, ' ');
+    const std::uint64_t length = header.size();
+    std::string file(reinterpret_cast<const char*>(&length), 8);
+    file.reserve(8 + header.size() + static_cast<std::size_t>(at));
+    file += header;
+    for (const Entry* entry : order)
+        if (entry->bytes() > 0)
+            file.append(static_cast<const char*>(entry->data),
+                        static_cast<std::size_t>(entry->bytes()));
+    return file;
 }
 
 }  // namespace edgetl::capi

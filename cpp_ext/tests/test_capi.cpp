@@ -297,7 +297,6 @@ TEST(heads_give_the_softmax_of_their_scores) {
     }
     edgetl_head_free(nullptr);
     SAME(edgetl_head_classes(nullptr), size_t{0});
-    SAME(refused(check::head_file("F16")), EDGETL_UNSUPPORTED);
 }
 
 TEST(files_with_anything_amiss_are_refused) {
@@ -324,7 +323,9 @@ TEST(files_with_anything_amiss_are_refused) {
     SAME(with("\"strength", "\"scale"), EDGETL_UNSUPPORTED);  // another kind of head
     SAME(with("\"strength", "\"\\u0073trength"), EDGETL_UNSUPPORTED);
     SAME(with("\"I64\"", "\"F64\""), EDGETL_CORRUPT);
-    SAME(with("\"I64\"", "\"BOOL\""), EDGETL_UNSUPPORTED);
+    SAME(with("\"I64\"", "\"BOOL\""), EDGETL_CORRUPT);  // of another width
+    SAME(with("\"I64\"", "\"U64\""), EDGETL_UNSUPPORTED);
+    SAME(with("\"I64\"", "\"F8\""), EDGETL_UNSUPPORTED);
     SAME(with("\"shape\"", "\"dtype\""), EDGETL_CORRUPT);
     SAME(refused(check::safetensors(header + "}", data)), EDGETL_CORRUPT);
     SAME(refused(check::safetensors("{}", "")), EDGETL_CORRUPT);

@@ -10,7 +10,9 @@ from edgetl import native
 from edgetl.native import checks, heads, pool, resolvent, ridge
 from edgetl.native import loader as loaders
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `exact`, `head_cases`, `jpeg_corpus`
+sys.path.insert(0, str(Path(__file__).parent))  # for `capi`, `exact`, ...
+
+import capi
 
 ISAS = native.instruction_sets()
 
@@ -44,3 +46,15 @@ def kind(request, monkeypatch):
     if request.param == "twin":
         monkeypatch.setattr(loaders, "native", types.SimpleNamespace(COMPILED=False))
     return request.param
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """Where the C library is installed, and the examples built with it."""
+    return capi.build(tmp_path_factory.mktemp("capi"))
+
+
+@pytest.fixture(scope="session")
+def library(installed):
+    """The C library, loaded."""
+    return capi.load(installed)
