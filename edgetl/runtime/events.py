@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -199,11 +199,17 @@ def whole_head(kind: str, arrays: Mapping[str, NDArray[Any]]) -> Head:
 
 
 def array_bytes(head: Head, *, learning: bool) -> int:
-    """Bytes of a head's arrays; with `learning`, of what it goes on from too, without making it."""
-    found = sum(array.nbytes for array in head.exact_arrays().values())
-    if learning and head.needs_statistics:
-        found += 8 * head.n_features_in_**2 // (2 if head.kind == "ridge" else 1)
-    return found
+    """Bytes of the arrays that a head holds; with `learning`, of what it goes on from too."""
+    held = dict(vars(head))
+    if not learning:
+        held.pop("learner_", None)
+    return sum(_bytes_of(value) for value in held.values())
+
+
+def _bytes_of(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    return sum(map(_bytes_of, vars(value).values())) if is_dataclass(value) else 0
 
 
 def _bounded(head: Head, most: int) -> Head:

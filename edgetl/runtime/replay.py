@@ -100,6 +100,7 @@ class Memory:
         self._next = 1
         self._guards: Counter[str] = Counter()
         self._shipped: set[str] = set()
+        self._learned: dict[str, list[int]] = {}
         self._rehearsable = 0
 
     def load(self, connection: sqlite3.Connection, line: Collection[int]) -> None:
@@ -136,12 +137,15 @@ class Memory:
         """Count what the generations in `line` have, the head in use being the last of them."""
         self.line = set(line)
         self.active, self._guards, self._shipped = {}, Counter(), set()
+        self._learned = {}
         for number, sample in self.samples.items():
             if not self._counts(sample):
                 continue
             if sample.guard:
                 self._guards[sample.label] += 1
-                if not sample.weight:
+                if sample.weight:
+                    self._learned.setdefault(sample.label, []).append(number)
+                else:
                     self._shipped.add(sample.label)
             else:
                 self.active.setdefault(sample.label, []).append(number)
@@ -310,6 +314,8 @@ class Memory:
             self.samples[sample.number] = sample
             if sample.guard:
                 self._guards[sample.label] += 1
+                if sample.weight:
+                    self._learned.setdefault(sample.label, []).append(sample.number)
             else:
                 self.active.setdefault(sample.label, []).append(sample.number)
         if plan.added:
@@ -334,10 +340,11 @@ class Memory:
         return [s for s in self.samples.values() if s.label == label and self._counts(s)]
 
     def pools(self, labels: tuple[str, ...]) -> dict[int, list[Card]]:
-        """What there is to rehearse: features and weights by place among `labels`."""
-        names = {label: code for code, label in enumerate(labels)}
-        return {
-            names[label]: [(self.samples[n].features, self.samples[n].weight, n) for n in numbers]
-            for label, numbers in self.active.items()
-            if label in names
-        }
+        """What there is to rehearse, by place among `labels`: also what was learned and judges."""
+        found: dict[int, list[Card]] = {}
+        for code, label in enumerate(labels):
+            numbers = [*self.active.get(label, ()), *self._learned.get(label, ())]
+            if numbers:
+                kept = [self.samples[number] for number in numbers]
+                found[code] = [(sample.features, sample.weight, sample.number) for sample in kept]
+        return found
