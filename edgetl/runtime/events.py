@@ -132,7 +132,7 @@ class Event:
             weights = self.weights[rows]
             found.partial_fit(self.features[rows], self.codes[rows], sample_weight=weights)
             remembered = self.draws.features[step].astype(np.float32)
-            found.rehearse(  # type: ignore[attr-defined]
+            found.rehearse(
                 remembered, self.draws.codes[step], sample_weight=self.draws.weights[step]
             )
         return found
