@@ -22,6 +22,7 @@ from edgetl.bundle import (
 from edgetl.bundle.delta import head_digest
 from edgetl.errors import ReplayError, SignatureError, StorageError, WrongBaseError
 from edgetl.runtime import LearningOptions, Receiver, Runtime, diff, load
+from edgetl.runtime.extractor import Extractor
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +262,7 @@ def test_several_tasks_share_one_pass(tmp_path):
             calls.append(len(batch))
             return engine(batch)
 
-    runtime.engine = Counting()
+    runtime.extractor = Extractor(Counting(), runtime.bundle.preprocess)
     found = runtime.predict(image("blue"), tasks=["light", "colour"])
     assert list(found) == ["light", "colour"] and calls == [1]
     assert found["colour"].label == "blue" and found["light"].labels == ("a", "b")
