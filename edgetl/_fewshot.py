@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from edgetl.data import load_dataset
 from edgetl.engines import OrtEngine
 from edgetl.exporter.graph import feature_graph
 from edgetl.transfer.episodes import CONFIDENCE, Score, Spread, run_episodes
-from edgetl.transfer.fewshot import METHODS
+from edgetl.transfer.fewshot import METHODS, Method
 
 DEFAULT_METHODS = tuple(METHODS)
 
@@ -124,13 +124,39 @@ def fewshot(
         ParityError: The exported graph computes other features than the network.
     """
     options = options or FewShotOptions()
+    named = {name: METHODS[name] for name in options.methods}
+    return compare(data, named, backbone=backbone, weights=weights, options=options)
+
+
+def compare(
+    data: Any,
+    methods: Mapping[str, Method],
+    *,
+    backbone: str | Path,
+    weights: str | Path | None = None,
+    options: FewShotOptions,
+) -> FewShotReport:
+    """`fewshot` with methods of one's own; those that `options` names have no effect.
+
+    Args:
+        data: As for `fewshot`.
+        methods: What is measured, by name.
+        backbone: As for `fewshot`.
+        weights: As for `fewshot`.
+        options: As for `fewshot`.
+
+    Raises:
+        DataError: As for `fewshot`.
+        WeightsError: As for `fewshot`.
+        ParityError: As for `fewshot`.
+    """
     train, test, skipped = _features(data, backbone, weights, options.adapt)
     scores = run_episodes(
         (train.features, train.targets),
         (test.features, test.targets),
         shots=options.shots,
         seeds=options.seeds,
-        methods=options.methods,
+        methods=methods,
         baseline=options.baseline,
         labels=train.samples.labels,
         progress=_progress if options.adapt.extract.progress else None,

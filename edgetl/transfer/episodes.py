@@ -227,5 +227,5 @@ def median_interval(
 def sign_test(wins: int, losses: int) -> float:
     """Two-sided exact p-value that wins and losses are equally likely; ties are left out."""
     n, fewer = wins + losses, min(wins, losses)
-    tail = sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n
+    tail = sum(math.comb(n, k) for k in range(fewer + 1)) / float(2**n)
     return min(1.0, 2 * tail)

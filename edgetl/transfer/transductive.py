@@ -279,4 +279,5 @@ def _check_fitted(method: SoftKMeans | LaplacianShot) -> None:
 def _squared_distances(rows: FloatArray, means: FloatArray) -> FloatArray:
     """(n, classes) squared Euclidean distances, never below 0."""
     distances = (rows**2).sum(axis=1)[:, None] - 2 * rows @ means.T + (means**2).sum(axis=1)
-    return np.maximum(distances, 0.0)
+    result: FloatArray = np.maximum(distances, 0.0)
+    return result
