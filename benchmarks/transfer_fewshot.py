@@ -46,7 +46,8 @@ def run(arguments: argparse.Namespace) -> tuple[dict, list[Bar]]:
             weights=ASSETS / "weights" / "mobilenetv2_100.safetensors",
             options=FewShotOptions(shots=SHOTS, seeds=seeds, baseline="prototype"),
         )
-        sys.stderr.write(f"{name}\n{report}\n\n")
+        if not getattr(arguments, "json", False):
+            print(f"{name}\n{report}\n")
         figures["sets"][name] = report.to_json()
         median = {s.method: s.accuracy.median for s in report.scores if s.shots == BARRED}
         for rival in ("sklearn", "prototype"):

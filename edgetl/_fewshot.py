@@ -93,10 +93,14 @@ class FewShotReport:
         for shots in dict.fromkeys(score.shots for score in self.scores):
             rows = [score for score in self.scores if score.shots == shots]
             lines += ["", *_table(shots, rows, self.baseline)]
-        lines += ["", "* sees all queries together, without their labels; serves from Python only"]
+        lines.append("")
+        if any(score.transductive for score in self.scores):
+            lines.append(
+                "* sees all queries together, without their labels; serves from Python only"
+            )
         if any(not score.ships and not score.transductive for score in self.scores):
-            lines.append("+ keeps every labelled sample; serves from Python only")
-        return "\n".join(lines)
+            lines.append("+ no head that a bundle stores; serves from Python only")
+        return "\n".join(lines).rstrip()
 
 
 def fewshot(
@@ -150,7 +154,9 @@ def compare(
         WeightsError: As for `fewshot`.
         ParityError: As for `fewshot`.
     """
-    train, test, skipped = _features(data, backbone, weights, options.adapt)
+    train, test, skipped = task_features(
+        data, backbone=backbone, weights=weights, options=options.adapt
+    )
     scores = run_episodes(
         (train.features, train.targets),
         (test.features, test.targets),
@@ -174,10 +180,15 @@ def compare(
     )
 
 
-def _features(
-    data: Any, backbone: str | Path, weights: str | Path | None, options: AdaptOptions
+def task_features(
+    data: Any,
+    *,
+    backbone: str | Path,
+    weights: str | Path | None = None,
+    options: AdaptOptions | None = None,
 ) -> tuple[Part, Part, tuple[tuple[str, str], ...]]:
-    """Training part, test part, and what could not be read."""
+    """Training part and test part with their features, and what could not be read, and why."""
+    options = options or AdaptOptions()
     parts = load_dataset(data).split(test_fraction=options.test_fraction, seed=options.seed)
     check_classes(parts[0])
     network = load_backbone(backbone, weights, preprocess=options.preprocess)

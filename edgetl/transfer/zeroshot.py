@@ -106,14 +106,15 @@ class Eszsl:
         features, classes, codes = _seen(X, y)
         pairs = [(gamma, penalty) for gamma in gammas for penalty in penalties]
         self.gamma_, self.penalty_ = gammas[len(gammas) // 2], penalties[len(penalties) // 2]
-        self.temperature_, self.accuracy_ = 1.0, None
+        self.temperature_ = 1.0
+        self.accuracy_: float | None = None
         folds = class_folds(len(classes), seed=self.seed)
         if folds.max() > 0:
             held = self._held_out(features, classes, codes, descriptions, folds, pairs)
             best = choose(held)
             self.gamma_, self.penalty_ = pairs[best]
             self.temperature_ = held[best].temperature
-            self.accuracy_: float | None = held[best].accuracy
+            self.accuracy_ = held[best].accuracy
         self.classes_ = classes
         fitted = _Bilinear(features, classes, codes, descriptions)
         self._space, self._middle = fitted.space, fitted.middle
@@ -130,26 +131,24 @@ class Eszsl:
         pairs: Sequence[tuple[float, float]],
     ) -> list[HeldOut]:
         """For each pair, scores of samples whose class was not in training, among such classes."""
-        rows, parts = [], []
+        width = int(np.bincount(folds).max())
+        scores = np.empty((len(pairs), len(codes), width))
+        truth = np.empty(len(codes), dtype=np.int64)
         for fold in range(int(folds.max()) + 1):
-            unseen = np.flatnonzero(folds == fold)
+            unseen, kept = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
             outside = np.isin(codes, unseen)
-            kept = np.flatnonzero(folds != fold)
             known = np.searchsorted(kept, codes[~outside]).astype(np.int64)
             fitted = _Bilinear(features[~outside], classes[kept], known, descriptions)
-            place = fitted.space.place({label: descriptions[label] for label in classes[unseen]})
+            place = fitted.space.place(_some(descriptions, classes[unseen]))
             centred = features[outside] - fitted.middle
-            # Columns of the other folds' classes are no answers here.
-            part = np.full((len(pairs), len(centred), len(classes)), -np.inf)
+            truth[outside] = np.searchsorted(unseen, codes[outside])
             for pair, (gamma, penalty) in enumerate(pairs):
-                part[pair][:, unseen] = centred @ fitted.solve(gamma, penalty) @ place.T
-            rows.append(np.flatnonzero(outside))
-            parts.append(part)
-        scores, order = np.concatenate(parts, axis=1), np.concatenate(rows)
-        # Finite, and below every answer by so much that it has no share in a softmax.
-        low = scores[np.isfinite(scores)].min() - 1e3 * np.ptp(scores[np.isfinite(scores)]) - 1
-        scores = np.where(np.isfinite(scores), scores, low)
-        return [HeldOut.of(part, order, codes, np.ones(len(codes))) for part in scores]
+                found = centred @ fitted.solve(gamma, penalty) @ place.T
+                # A fold with a class less than others gets its lowest score once more.
+                missing = np.repeat(found.min(axis=1)[:, None], width - len(unseen), axis=1)
+                scores[pair, outside] = np.concatenate([found, missing], axis=1)
+        rows, ones = np.arange(len(codes)), np.ones(len(codes))
+        return [HeldOut.of(part, rows, truth, ones) for part in scores]
 
     def head(self, descriptions: Descriptions) -> RidgeHead:
         """A head for the described classes, which a bundle stores: scores are linear in features.
@@ -296,6 +295,10 @@ def _seen(X: ArrayLike, y: ArrayLike) -> tuple[FloatArray, NDArray[Any], NDArray
     if len(classes) < 2:
         raise ValueError(f"need samples of at least 2 classes, got 1 class: {classes.tolist()}")
     return features, classes, codes
+
+
+def _some(descriptions: Descriptions, classes: NDArray[Any]) -> Descriptions:
+    return {label: descriptions[label] for label in classes.tolist()}
 
 
 def _best(scores: FloatArray, descriptions: Descriptions) -> NDArray[Any]:

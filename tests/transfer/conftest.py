@@ -27,7 +27,7 @@ def make_clusters():
 
 @pytest.fixture(scope="session")
 def real_task(assets):
-    """Features of real photos by mobilenetv2_100: (X, y, queries, truth, labels) of 6 classes."""
+    """Features of real photos by mobilenetv2_100: (X, y, queries, truth, labels) of 8 classes."""
     import timm
     import torch
     from safetensors.torch import load_file
@@ -41,10 +41,10 @@ def real_task(assets):
     network.load_state_dict(weights, strict=False)
     network.eval()
     preprocess = Preprocess(size=128, resize=146)
-    labels = ("Leopards", "bonsai", "ewer", "ketch", "laptop", "starfish")
     whole = load_dataset(assets / "data/caltech101_20")
+    labels = ("Leopards", "bonsai", "ewer", "kangaroo", "ketch", "laptop", "starfish", "umbrella")
     parts = []
-    for name, count in (("train", 10), ("test", 12)):
+    for name, count in (("train", 6), ("test", 8)):
         part = whole.part(name)
         rows = [
             row
