@@ -16,7 +16,8 @@ from edgetl._adapt import AdaptOptions
 from edgetl._parts import Part, check_classes, extract_parts, probe_images, usable
 from edgetl._paths import cache_dir
 from edgetl.backbones import load_backbone
-from edgetl.data import load_dataset
+from edgetl.data import find_duplicates, load_dataset
+from edgetl.data.wording import counted
 from edgetl.engines import OrtEngine
 from edgetl.exporter.graph import feature_graph
 from edgetl.transfer.episodes import CONFIDENCE, Score, Spread, run_episodes
@@ -175,7 +176,7 @@ def compare(
         seeds=options.seeds,
         baseline=options.baseline,
         scores=tuple(scores),
-        notes=(*train.samples.notes, *_used_up(train, options.shots)),
+        notes=(*train.samples.notes, *_repeated(train, test), *_used_up(train, options.shots)),
         skipped=skipped,
     )
 
@@ -208,6 +209,17 @@ def task_features(
     )
     train, test = usable(extraction, parts)
     return train, test, tuple((skip.name, skip.reason) for skip in extraction.skipped)
+
+
+def _repeated(train: Part, test: Part) -> list[str]:
+    """That queries are known already, which makes every method look better than it is."""
+    found = find_duplicates(
+        train.digests, test.digests, train_names=train.names, test_names=test.names
+    )
+    if not found:
+        return []
+    shown = f"{found[0].test} = {found[0].train}"
+    return [f"{counted(len(found), 'query is', 'queries are')} in the training part too ({shown})"]
 
 
 def _used_up(train: Part, shots: Sequence[int]) -> list[str]:

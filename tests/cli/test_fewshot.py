@@ -1,6 +1,7 @@
 """``edgetl fewshot`` on photos: its tables, its JSON, what it refuses."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -69,6 +70,15 @@ def test_a_draw_of_most_of_a_class_is_remarked(colours):
         edgetl.fewshot(
             photos, backbone=backbone, options=options(definition, shots=(7,), methods=("ridge",))
         )
+
+
+def test_queries_that_are_training_samples_are_remarked(colours, tmp_path):
+    photos, backbone, definition = colours
+    copy = shutil.copytree(photos, tmp_path / "photos")
+    shutil.copy(copy / "train/red/0.png", copy / "test/red/again.png")
+    report = edgetl.fewshot(copy, backbone=backbone, options=options(definition, methods=("tip",)))
+    (note,) = (note for note in report.notes if "training part too" in note)
+    assert note.startswith("1 query is") and "again.png" in note
 
 
 @pytest.mark.parametrize(
