@@ -158,10 +158,10 @@ class Draw:
             rows = draw_support(codes, shots, seed=seed)
             alone = RidgeHead().fit(X[rows], y[rows])
             blend = blend_with_prior(prior, X[rows], y[rows])
-            found[f"ridge, {shots} shots of the unseen"] = alone.score(queries, truth)
-            found[f"ridge with ESZSL as prior, {shots} shots"] = blend.head.score(queries, truth)
+            found[f"ridge, {shots} labelled per unseen class"] = alone.score(queries, truth)
+            found[f"ridge with ESZSL as prior, {shots} labelled"] = blend.head.score(queries, truth)
             gain = blend.head.score(queries, truth) - alone.score(queries, truth)
-            found[f"  what the prior adds, {shots} shots"] = gain
+            found[f"  what the prior adds, {shots} labelled"] = gain
         return found
 
 

@@ -244,7 +244,7 @@ def _table(shots: int, rows: Sequence[Score], baseline: str) -> list[str]:
     """One number of shots as text."""
     lines = [
         f"{shots} {'shot' if shots == 1 else 'shots'}"
-        f"{'min':>16} {'median':>7} {'max':>6}   {'95 %':<12} against {baseline}"
+        f"{'min':>16} {'median':>7} {'max':>6}   {'95 %':<12}  against {baseline}"
     ]
     for row in rows:
         mark = "*" if row.transductive else "" if row.ships else "+"
@@ -252,7 +252,7 @@ def _table(shots: int, rows: Sequence[Score], baseline: str) -> list[str]:
         line = f"  {row.method + mark:<18} {100 * spread.minimum:5.1f} {100 * spread.median:7.1f} "
         line += f"{100 * spread.maximum:6.1f}   {_interval(spread):<12}"
         if row.gain is not None:
-            line += f" {100 * row.gain.median:+5.1f} ({_interval(row.gain, sign='+')}), "
+            line += f" {100 * row.gain.median:+6.1f} ({_interval(row.gain, sign='+')}), "
             line += f"{row.wins} : {row.losses}, p = {row.p_value:.2g}"
         lines.append(line.rstrip())
     return lines
