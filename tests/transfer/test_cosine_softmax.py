@@ -77,6 +77,16 @@ def test_it_becomes_a_prototype_head_exactly(make_clusters, labels):
     assert fitted.arrays().keys() == head.arrays().keys()
 
 
+def test_the_shipped_head_goes_on_learning(make_clusters):
+    X, y, queries, truth = make_clusters(4, 4)
+    rows = X / np.linalg.norm(X, axis=1, keepdims=True)
+    known = y < 3
+    head = CosineSoftmax().fit(rows[known], y[known]).to_head()
+    head.partial_fit(rows[~known], y[~known])
+    assert head.classes_.tolist() == [0, 1, 2, 3]
+    assert head.score(queries, truth) > 0.8
+
+
 def test_the_size_of_a_feature_does_not_matter(make_clusters):
     X, y, queries, _ = make_clusters(4, 3)
     sizes = np.random.default_rng(1).uniform(0.1, 10, (len(X), 1)).astype(np.float32)

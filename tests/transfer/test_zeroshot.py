@@ -118,6 +118,8 @@ def test_it_becomes_a_linear_head_exactly(planted):
     )
     with pytest.raises(ValueError, match="2 classes"):
         method.head({"c15": attributes["c15"]})
+    with pytest.raises(ValueError, match="prepare_learning"):
+        head.partial_fit(queries[:1], ["c12"])
 
 
 def test_what_does_not_fit_is_refused(planted):
