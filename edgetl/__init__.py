@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from edgetl._export import ExportOptions as ExportOptions
     from edgetl._export import export as export
     from edgetl._export import verify as verify
+    from edgetl._fewshot import FewShotOptions as FewShotOptions
+    from edgetl._fewshot import FewShotReport as FewShotReport
+    from edgetl._fewshot import fewshot as fewshot
     from edgetl.bundle import Bundle as Bundle
     from edgetl.bundle import Delta as Delta
     from edgetl.bundle import Evidence as Evidence
@@ -51,6 +54,8 @@ _HOMES = {
     "EdgetlError": "edgetl.errors",
     "Evidence": "edgetl.bundle",
     "ExportOptions": "edgetl._export",
+    "FewShotOptions": "edgetl._fewshot",
+    "FewShotReport": "edgetl._fewshot",
     "GraphOptions": "edgetl.exporter.artefact",
     "LearningOptions": "edgetl.runtime",
     "Limits": "edgetl.bundle",
@@ -69,6 +74,7 @@ _HOMES = {
     "diff": "edgetl.runtime",
     "evaluate_bundle": "edgetl._adapt",
     "export": "edgetl._export",
+    "fewshot": "edgetl._fewshot",
     "load": "edgetl.runtime",
     "load_dataset": "edgetl.data",
     "verify": "edgetl._export",
@@ -83,6 +89,8 @@ __all__ = [
     "EdgetlError",
     "Evidence",
     "ExportOptions",
+    "FewShotOptions",
+    "FewShotReport",
     "GraphOptions",
     "LearningOptions",
     "Limits",
@@ -101,6 +109,7 @@ __all__ = [
     "diff",
     "evaluate_bundle",
     "export",
+    "fewshot",
     "load",
     "load_dataset",
     "verify",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl._learning import LEARNING, MEMORY_MB, kept_learning
-from edgetl._parts import Part, extract_parts, usable
+from edgetl._parts import Part, check_classes, extract_parts, probe_images, usable
 from edgetl._paths import cache_dir
 from edgetl._records import Clock, head_record, precision_notes, run_record
 from edgetl.backbone import Backbone
@@ -31,10 +31,8 @@ from edgetl.bundle import (
 )
 from edgetl.bundle.checks import short_digests
 from edgetl.bundle.evidence import HeadRecord
-from edgetl.data import Dataset, find_duplicates, load_dataset
-from edgetl.decode import read_image
+from edgetl.data import find_duplicates, load_dataset
 from edgetl.engines import Engine, OrtEngine, check_parity, open_engine
-from edgetl.errors import DataError
 from edgetl.evaluate import evaluate_head, knn_predictions
 from edgetl.exporter.graph import FeatureGraph, feature_graph
 from edgetl.features import ExtractOptions
@@ -49,8 +47,6 @@ if TYPE_CHECKING:
 _FP32_COSINE = 0.9999
 _BF16_COSINE = 0.98
 """Least cosine to the shipped graph: bfloat16 keeps 8 bits, and errors add up with depth."""
-_PROBE = 8
-"""Samples on which a graph is compared with its network, and an engine with ONNX Runtime."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +119,12 @@ def adapt(
         check_destination(Path(output))  # now, not after minutes of work
     _check_head(head)
     train, test = load_dataset(data).split(test_fraction=options.test_fraction, seed=options.seed)
-    _check_classes(train)
+    check_classes(train)
     network = load_backbone(backbone, weights, preprocess=options.preprocess)
     preprocess = network.preprocess
     if options.decode is not None:
         preprocess = dataclasses.replace(preprocess, decode=options.decode)
-    probe = _probe(train, preprocess)
+    probe = probe_images(train, preprocess)
     graph = feature_graph(network, probe=probe, cache_dir=cache_dir())
     reference = OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
     engine = _extraction_engine(target, graph, network, probe, reference)
@@ -286,34 +282,6 @@ def _check_head(head: str | Head) -> None:
             raise ValueError(f"no head is called {head!r}; there are auto, {', '.join(HEADS)}")
     elif type(head) is not HEADS.get(getattr(head, "kind", "")):
         raise TypeError(f"head must be a name or one of edgetl.heads, got {type(head).__name__}")
-
-
-def _check_classes(train: Dataset) -> None:
-    """Require a training sample of every class, so that the head's columns are the labels.
-
-    Raises:
-        DataError: A class has none.
-    """
-    for label, count in zip(train.labels, train.counts, strict=True):
-        if not count:
-            raise DataError(f"class {label!r} has no training sample")
-
-
-def _probe(train: Dataset, preprocess: Preprocess) -> NDArray[np.float32]:
-    """The first training samples that can be read, preprocessed: (at most 8, ...) float32."""
-    images: list[NDArray[np.float32]] = []
-    reasons: list[str] = []
-    for name, source in zip(train.names, train.sources, strict=True):
-        try:
-            images.append(preprocess.apply(read_image(source, preprocess=preprocess)))
-        except (DataError, ValueError) as error:  # the latter for an array without pixels
-            reasons.append(f"{name}: {error}")  # all are named later, unless these were all
-        if len(images) == _PROBE:
-            break
-    if not images:
-        shown = "; ".join(reasons[:5])
-        raise DataError(f"none of the {len(train)} training samples can be read ({shown} ...)")
-    return np.stack(images)
 
 
 def _extraction_engine(

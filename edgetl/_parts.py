@@ -1,4 +1,4 @@
-"""Parts of a data set on their way through an engine: what `adapt` and `export` have in common.
+"""Parts of a data set on their way through an engine: what the jobs have in common.
 
 It knows data, features and the cache; it does not know what the features are for.
 """
@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 
 from edgetl._paths import cache_dir
 from edgetl.data import Dataset
+from edgetl.decode import read_image
 from edgetl.engines import Engine
 from edgetl.errors import DataError
 from edgetl.features import Extraction, ExtractOptions, FeatureStore, extract, feature_key
 from edgetl.preprocess import Preprocess
+
+_PROBE = 8
+"""Samples on which a graph is compared with its network, and an engine with ONNX Runtime."""
 
 
 @dataclass(frozen=True)
@@ -91,3 +95,31 @@ def usable(extraction: Extraction, parts: Sequence[Dataset]) -> list[Part]:
             Part(kept, kept.names, kept.targets, kept.counts, extraction.features[rows], digests)
         )
     return results
+
+
+def check_classes(train: Dataset) -> None:
+    """Require a training sample of every class, so that the head's columns are the labels.
+
+    Raises:
+        DataError: A class has none.
+    """
+    for label, count in zip(train.labels, train.counts, strict=True):
+        if not count:
+            raise DataError(f"class {label!r} has no training sample")
+
+
+def probe_images(train: Dataset, preprocess: Preprocess) -> NDArray[np.float32]:
+    """The first training samples that can be read, preprocessed: (at most 8, ...) float32."""
+    images: list[NDArray[np.float32]] = []
+    reasons: list[str] = []
+    for name, source in zip(train.names, train.sources, strict=True):
+        try:
+            images.append(preprocess.apply(read_image(source, preprocess=preprocess)))
+        except (DataError, ValueError) as error:  # the latter for an array without pixels
+            reasons.append(f"{name}: {error}")  # all are named later, unless these were all
+        if len(images) == _PROBE:
+            break
+    if not images:
+        shown = "; ".join(reasons[:5])
+        raise DataError(f"none of the {len(train)} training samples can be read ({shown} ...)")
+    return np.stack(images)

@@ -73,7 +73,17 @@ WORKSTATION = {
     },
     "_records": {"bundle", "features", "heads", "targets"},
     "_learning": {"_parts", "bundle", "heads", "runtime"},
-    "_parts": {"_paths", "data", "engines", "errors", "features", "preprocess"},
+    "_parts": {"_paths", "data", "decode", "engines", "errors", "features", "preprocess"},
+    "_fewshot": {
+        "_adapt",
+        "_parts",
+        "_paths",
+        "backbones",
+        "data",
+        "engines",
+        "exporter",
+        "transfer",
+    },
     "_adapt": {
         "_learning",
         "_parts",

@@ -23,6 +23,7 @@ from edgetl.cli import (
     doctor,
     evaluate,
     export,
+    fewshot,
     inspect,
     keygen,
     learn,
@@ -33,7 +34,7 @@ from edgetl.cli import (
 from edgetl.errors import EdgetlError
 
 _VERBS = (
-    *(adapt, evaluate, predict, learn, rollback, export, verify, bench),
+    *(adapt, fewshot, evaluate, predict, learn, rollback, export, verify, bench),
     *(keygen, diff, apply, combine, inspect, cache, doctor),
 )
 _EXIT_CODES = (

@@ -1,0 +1,95 @@
+"""``edgetl fewshot``: how far few labelled photos go, by method and number of shots."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from edgetl.cli.arguments import Verbs, add_extraction, add_verb, obey_offline
+from edgetl.cli.result import extract_options
+
+
+def add_parser(verbs: Verbs) -> None:
+    """Add the verb to the command line."""
+    parser = add_verb(
+        verbs, "fewshot", run, "Measure few-shot methods on draws of few labelled photos."
+    )
+    parser.add_argument("data", help="as for adapt")
+    parser.add_argument(
+        "--backbone",
+        required=True,
+        help="a timm name, torchvision/NAME, or the path of an ONNX file",
+    )
+    parser.add_argument("--weights", metavar="FILE", help="safetensors or state-dict file")
+    parser.add_argument(
+        "--shots", default="1,5,10", metavar="N,N", help="samples per class (default: 1,5,10)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=20, metavar="N", help="draws per number of shots (default: 20)"
+    )
+    parser.add_argument(
+        "--methods", metavar="A,B", help="auto, cosine, prototype, ridge, ... (default: all)"
+    )
+    parser.add_argument(
+        "--baseline", default="prototype", metavar="A", help="compared with (default: prototype)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
+    parser.add_argument(
+        "--test-fraction",
+        type=float,
+        default=0.2,
+        metavar="F",
+        help="share kept for queries where the data has no split (default: 0.2)",
+    )
+    add_extraction(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the episodes and print the tables."""
+    shots = _numbers(arguments.shots)
+    obey_offline(arguments)
+    from edgetl._adapt import AdaptOptions
+    from edgetl._fewshot import DEFAULT_METHODS, FewShotOptions, fewshot
+
+    methods = DEFAULT_METHODS
+    if arguments.methods is not None:
+        methods = tuple(name.strip() for name in arguments.methods.split(","))
+    report = fewshot(
+        arguments.data,
+        backbone=arguments.backbone,
+        weights=arguments.weights,
+        options=FewShotOptions(
+            shots=shots,
+            seeds=arguments.seeds,
+            methods=methods,
+            baseline=arguments.baseline,
+            adapt=AdaptOptions(
+                seed=arguments.seed,
+                test_fraction=arguments.test_fraction,
+                cache=not arguments.no_cache,
+                extract=extract_options(arguments),
+            ),
+        ),
+    )
+    for name, reason in report.skipped:
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+    else:
+        print(report)
+    return 0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """The numbers of shots that ``--shots`` gives.
+
+    Raises:
+        ValueError: One is no whole number.
+    """
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise ValueError(f"--shots must be whole numbers such as 1,5,10, got {text!r}") from None
