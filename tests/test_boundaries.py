@@ -38,7 +38,7 @@ WORKSTATION = {
     "backbones": {"_extras", "_paths", "backbone", "errors", "preprocess"},
     "data": {"_extras", "decode", "errors"},
     "features": {"_extras", "_paths", "decode", "engines", "errors", "native", "preprocess"},
-    "transfer": {"_extras", "errors", "heads", "native"},
+    "transfer": {"_extras", "bundle", "errors", "evaluate", "heads", "native"},
     "evaluate": {"bundle", "errors", "heads"},
     "exporter": {
         "_extras",
