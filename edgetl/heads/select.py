@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ class Candidate:
         temperature: Its temperature.
         chosen: Whether it is the one selected.
         seconds: What fitting and judging it took.
+        hits: (n_held_out,) whether it got each held-out sample right, in the samples' order, the
+            same for all candidates; None if nothing could be held out.
     """
 
     kind: str
@@ -60,6 +62,7 @@ class Candidate:
     temperature: float
     chosen: bool
     seconds: float
+    hits: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ def select_for(
                 temperature=candidate.temperature_,
                 chosen=place == best,
                 seconds=round(spent, 4),
+                hits=None if judged is None else judged.hits,
             )
             for place, (candidate, judged, spent) in enumerate(
                 zip(heads, held, seconds, strict=True)

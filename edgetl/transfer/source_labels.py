@@ -65,9 +65,7 @@ def nce(source_codes: NDArray[np.int64], codes: NDArray[np.int64]) -> float:
     return float((joint[seen] * np.log(joint[seen] / source[seen])).sum())
 
 
-def _checked(
-    probabilities: NDArray[np.floating], codes: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _checked(probabilities: NDArray[np.floating], codes: NDArray[np.int64]) -> NDArray[np.float64]:
     chances = np.asarray(probabilities, dtype=np.float64)
     if chances.ndim != 2 or codes.shape != (len(chances),) or not chances.size:
         raise ValueError(
