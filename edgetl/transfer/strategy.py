@@ -113,5 +113,5 @@ def _labels(row: Measured) -> tuple[float | None, str]:
         f" error {100 * error:.1f})"
     )
     if gain > 2 * error:
-        return 100 * gain, f"{figures}: more labels would still help"
-    return 100 * gain, f"{figures}: no clear sign that more labels would help"
+        return 100 * gain, f"{figures}: more than these {len(row.hits)} would still help"
+    return 100 * gain, f"{figures}: no clear sign that more would help"
