@@ -51,7 +51,7 @@ def measure() -> tuple[dict, list[Bar]]:
             rows.append({"set": data, "backbone": name, "accuracy": accuracy})
             rows[-1].update(dataclasses.asdict(scores))
             if data in SETS:
-                gap = max(gap, abs(scores.logme - direct_logme(*train)))
+                gap = max(gap, float(abs(scores.logme - direct_logme(*train))))
     agreement = [
         {
             "set": data,
