@@ -92,7 +92,7 @@ def test_the_command_that_follows_finds_the_same_features(report, flowers, tmp_p
     assert chosen[0]["accuracy"] == pytest.approx(report.recommended.accuracy)
 
 
-def test_an_onnx_file_scores_as_its_network(report, flowers, weights, tmp_path):
+def test_an_onnx_file_scores_as_its_network(report, flowers, weights, tmp_path, capsys):
     """The same network from a file, under another name, beside itself."""
     network = load_backbone("mobilenetv2_100", weights / "mobilenetv2_100.safetensors")
     network.to_onnx(tmp_path / "own.onnx")
@@ -108,6 +108,15 @@ def test_an_onnx_file_scores_as_its_network(report, flowers, weights, tmp_path):
     assert own.accuracy == pytest.approx(same.accuracy, abs=0.03)
     assert own.scores.leep is None
     assert "no other candidate" in found.choice.reasons[-1]
+
+    words = ["select", str(flowers), "--candidates", str(tmp_path / "own.onnx"), "--json"]
+    words += ["--seconds", "0.05", "--quiet"]
+    assert main(words) == 2  # nothing says how photos become its input
+    assert "--preprocess" in capsys.readouterr().err
+    assert main([*words, "--preprocess", json.dumps(network.preprocess.to_json())]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["candidates"]
+    assert row["name"] == row["backbone"] == str(tmp_path / "own.onnx")
+    assert row["logme"] == own.scores.logme
 
 
 def test_unreadable_photos_are_named_and_the_rest_is_used(flowers, weights, tmp_path):
@@ -129,6 +138,19 @@ def test_unreadable_photos_are_named_and_the_rest_is_used(flowers, weights, tmp_
     strict = SelectOptions(seconds=0.05, calls=10, extract=ExtractOptions(strict=True))
     with pytest.raises(DataError):
         edgetl.select(folder, candidates=candidates, options=strict)
+
+
+def test_one_photo_of_a_class_leaves_logme_alone(copy_flowers, weights, tmp_path):
+    folder = copy_flowers(tmp_path / "few", LABELS, train=1, test=1)
+    found = edgetl.select(
+        folder, candidates=["torchvision/squeezenet1_1"], weights=weights, options=QUICK
+    )
+    (row,) = found.rows
+    assert row.accuracy is row.interval is None
+    assert np.isfinite(row.scores.logme)
+    assert found.strategy.head == "prototype"
+    assert "weak evidence" in str(found)
+    assert json.loads(json.dumps(found.to_json()))["candidates"][0]["accuracy_low"] is None
 
 
 def test_the_command_line(flowers, weights, capsys):
