@@ -35,6 +35,8 @@ from edgetl.transfer.strategy import choose_strategy
 from edgetl.transfer.transferability import transferability
 
 _ROUNDS = 10
+_STEADY = 1.5
+"""How far apart the fastest and the slowest tenth of the calls may be without a note."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +146,7 @@ def select(
         rows.append(row)
         skipped.update(unread)
     _say(options, "timing all candidates in turns")
-    milliseconds = _latencies(prepared, options)
-    rows = [dataclasses.replace(row, milliseconds=milliseconds[row.name]) for row in rows]
+    rows = _timed(rows, prepared, options)
     choice = choose_backbone(rows, max_ms=max_ms, max_mb=max_mb)
     taken = {row.name: (row, one) for row, one in zip(rows, prepared, strict=True)}
     strategy = None
@@ -155,6 +156,7 @@ def select(
     notes = train.notes
     if len(part) < len(train):
         notes += (f"measured on {len(part)} of {len(train)} training samples",)
+    notes += _unsteady(rows)
     return SelectReport(
         data=str(data) if isinstance(data, str | Path) else None,
         n_train=len(part),
@@ -225,8 +227,10 @@ def _judge(
     return measured, {skip.name: skip.reason for skip in extraction.skipped}
 
 
-def _latencies(prepared: Sequence[Prepared], options: SelectOptions) -> dict[str, float]:
-    """Median milliseconds of each candidate from a decoded photo to features, by name."""
+def _timed(
+    rows: Sequence[Measured], prepared: Sequence[Prepared], options: SelectOptions
+) -> list[Measured]:
+    """The rows with the milliseconds of each candidate from a decoded photo to features."""
     image = sample_photo(*options.photo)
     contestants = {one.name: _features_of(one, image) for one in prepared}
     timings = interleaved(
@@ -235,7 +239,26 @@ def _latencies(prepared: Sequence[Prepared], options: SelectOptions) -> dict[str
         calls=-(-options.calls // _ROUNDS),
         seconds=options.seconds,
     )
-    return {name: 1e3 * timing.median for name, timing in timings.items()}
+    return [
+        dataclasses.replace(
+            row,
+            milliseconds=1e3 * timings[row.name].median,
+            spread=(1e3 * timings[row.name].p10, 1e3 * timings[row.name].p90),
+        )
+        for row in rows
+    ]
+
+
+def _unsteady(rows: Sequence[Measured]) -> tuple[str, ...]:
+    """A note if latencies varied so much that a budget says little."""
+    worst = max(rows, key=lambda row: row.spread[1] / row.spread[0])
+    low, high = worst.spread
+    if high <= _STEADY * low:
+        return ()
+    return (
+        f"latencies varied: a tenth of {worst.name}'s calls took less than {low:.2f} ms, another "
+        f"tenth more than {high:.2f}; if other programs are running, measure again without them",
+    )
 
 
 def _features_of(candidate: Prepared, image: NDArray[np.uint8]) -> Callable[[], object]:

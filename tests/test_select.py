@@ -1,5 +1,6 @@
 """The choice of a backbone on real weights and real photos."""
 
+import dataclasses
 import json
 import shlex
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 import edgetl
 from edgetl import SelectOptions, SourceModel
 from edgetl._candidates import named_candidates
+from edgetl._select import _unsteady
 from edgetl.backbones import load_backbone
 from edgetl.cli.main import main
 from edgetl.errors import DataError
@@ -67,7 +69,7 @@ def test_every_candidate_is_measured_on_the_training_part(report, weights):
         assert 0.5 < low < row.accuracy < high <= 1
         assert len(row.hits) == len(row.held) == len(row.half_hits) == 42
         assert row.accuracy == row.heads[row.head]
-        assert row.milliseconds > 0
+        assert 0 < row.spread[0] <= row.milliseconds <= row.spread[1]
         assert row.scores.knn > 0.5 and row.scores.ridge > 0.5
     # The files of the weights and of the graphs are about as large.
     size = (weights / "squeezenet1_1.safetensors").stat().st_size / 1e6
@@ -112,7 +114,7 @@ def test_an_onnx_file_scores_as_its_network(report, flowers, weights, tmp_path, 
     words = ["select", str(flowers), "--candidates", str(tmp_path / "own.onnx"), "--json"]
     words += ["--seconds", "0.05", "--quiet"]
     assert main(words) == 2  # nothing says how photos become its input
-    assert "--preprocess" in capsys.readouterr().err
+    assert "does not say how images become its input" in capsys.readouterr().err
     assert main([*words, "--preprocess", json.dumps(network.preprocess.to_json())]) == 0
     (row,) = json.loads(capsys.readouterr().out)["candidates"]
     assert row["name"] == row["backbone"] == str(tmp_path / "own.onnx")
@@ -262,6 +264,13 @@ def test_candidates_are_named_in_many_ways(tmp_path):
 def test_candidates_that_can_not_be(candidates, error, message):
     with pytest.raises(error, match=message):
         named_candidates(candidates)
+
+
+def test_unsteady_latencies_are_noted(report):
+    steady = [dataclasses.replace(row, spread=(2.0, 2.9)) for row in report.rows]
+    assert _unsteady(steady) == ()
+    (note,) = _unsteady([steady[0], dataclasses.replace(steady[1], spread=(2.0, 3.1))])
+    assert "squeezenet1_1's calls took less than 2.00 ms" in note and "3.10" in note
 
 
 def test_options_out_of_range():

@@ -176,6 +176,8 @@ def _row_json(report: SelectReport, row: Measured) -> dict[str, Any]:
         "heads": row.heads,
         **asdict(row.scores),
         "milliseconds": row.milliseconds,
+        "milliseconds_p10": row.spread[0],
+        "milliseconds_p90": row.spread[1],
         "megabytes": row.megabytes,
         "pareto": row.name in report.choice.pareto,
         "verdict": report.choice.verdicts[row.name],
