@@ -197,7 +197,6 @@ def _judge(
     X, y = fitted.features, fitted.targets
     known = candidate.classifier
     selection = select_head(X, y, seed=options.seed)
-    chosen = next(rival for rival in selection.candidates if rival.chosen)
     measured = Measured(
         name=candidate.name,
         backbone=candidate.backbone,
@@ -206,10 +205,10 @@ def _judge(
         scores=transferability(
             X, y, source_probabilities=None if known is None else known.probabilities(X)
         ),
-        head=chosen.kind,
+        head=selection.head.kind,
         megabytes=candidate.graph.path.stat().st_size / 1e6,
     )
-    if chosen.hits is not None:
+    if selection.hits is not None:
         data = TrainingSet(X, y, np.ones(len(y)), len(part.labels))
         halves = stratified_folds(y, n_folds=2, seed=options.seed)
         half = held_out(selection.head.fixed(), data, halves)
@@ -220,7 +219,7 @@ def _judge(
                 for rival in selection.candidates
                 if rival.accuracy is not None
             },
-            hits=chosen.hits,
+            hits=selection.hits,
             held=extraction.index[half.rows],
             half_hits=half.hits,
         )

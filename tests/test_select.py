@@ -216,13 +216,16 @@ def test_torchvisions_classifier_is_found_where_it_is_linear(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_selected_heads_carry_their_hits():
+def test_a_selected_head_carries_its_hits():
     generator = np.random.default_rng(0)
     y = np.repeat([0, 1, 2], 10)
-    selection = select_head(generator.normal(size=(30, 5)) + y[:, None], y)
-    for rival in selection.candidates:
-        assert rival.hits.shape == (30,)
-        assert rival.hits.mean() == pytest.approx(rival.accuracy)
+    X = generator.normal(size=(30, 5)) + y[:, None]
+    for kind in ("auto", "softmax", "prototype"):
+        selection = select_head(X, y, head=kind)
+        (chosen,) = [rival for rival in selection.candidates if rival.chosen]
+        assert selection.hits.shape == (selection.n_held_out,) == (30,)
+        assert selection.hits.mean() == pytest.approx(chosen.accuracy)
+    assert select_head(X[::10], y[::10]).hits is None
 
 
 def test_candidates_are_named_in_many_ways(tmp_path):

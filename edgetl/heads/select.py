@@ -51,8 +51,6 @@ class Candidate:
         temperature: Its temperature.
         chosen: Whether it is the one selected.
         seconds: What fitting and judging it took.
-        hits: (n_held_out,) whether it got each held-out sample right, in the samples' order, the
-            same for all candidates; None if nothing could be held out.
     """
 
     kind: str
@@ -62,7 +60,6 @@ class Candidate:
     temperature: float
     chosen: bool
     seconds: float
-    hits: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -74,12 +71,15 @@ class Selection:
         candidates: All that were considered, in the order of `HEADS`.
         reason: One sentence.
         n_held_out: Samples that were held out in turn.
+        hits: (n_held_out,) whether the head got each of them right, in the samples' order; None if
+            nothing could be held out.
     """
 
     head: Head
     candidates: tuple[Candidate, ...]
     reason: str
     n_held_out: int
+    hits: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
 
 def select_head(
@@ -148,7 +148,6 @@ def select_for(
                 temperature=candidate.temperature_,
                 chosen=place == best,
                 seconds=round(spent, 4),
-                hits=None if judged is None else judged.hits,
             )
             for place, (candidate, judged, spent) in enumerate(
                 zip(heads, held, seconds, strict=True)
@@ -156,6 +155,7 @@ def select_for(
         ),
         reason=_reason(head, comparable, size),
         n_held_out=int((folds >= 0).sum()),
+        hits=known[best].hits if known else None,
     )
 
 
