@@ -1,7 +1,8 @@
 """The transfer toolbox's claims on real photos, section by section (``--only``).
 
-Each section is a file ``transfer_<section>.py`` beside this one, with a function ``measure`` that
-returns figures and bars, and a docstring that states both before anything is measured.
+Each section is a file ``transfer_<section>.py`` beside this one, with a function ``run`` that takes
+the arguments, prints its figures unless ``--json`` was given, and returns them with its bars; its
+docstring states the bars.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from measure import Bar, finish, machine, parser
 
 SECTIONS = {
     "select": "transfer_select",
+    "fewshot": "transfer_fewshot",
+    "zeroshot": "transfer_zeroshot",
 }
 """Name of a section to the module that measures it."""
 
@@ -27,14 +30,13 @@ def main() -> int:
     figures: dict = {"machine": machine(*packages)}
     bars: list[Bar] = []
     if not arguments.json:
-        print(figures["machine"], flush=True)
+        print(f"{figures['machine']}\n", flush=True)
     for name in arguments.only or SECTIONS:
-        section = importlib.import_module(SECTIONS[name])
         start = time.perf_counter()
-        figures[name], own = section.measure()
+        figures[name], own = importlib.import_module(SECTIONS[name]).run(arguments)
         bars += own
         if not arguments.json:
-            print(f"\n{name} ({time.perf_counter() - start:.0f} s)\n{section.table(figures[name])}")
+            print(f"{name}: {time.perf_counter() - start:.0f} s\n", flush=True)
     return finish(figures, bars, as_json=arguments.json)
 
 

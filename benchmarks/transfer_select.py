@@ -18,6 +18,7 @@ LogME's own values equal those of a direct maximisation of the evidence by scipy
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import sys
 
@@ -41,7 +42,7 @@ BESIDE = ("photo_sketch/photo", "photo_sketch/sketch")
 SCORES = ("logme", "h_score", "knn", "ridge", "cv", "leep", "nce")
 
 
-def measure() -> tuple[dict, list[Bar]]:
+def run(arguments: argparse.Namespace) -> tuple[dict, list[Bar]]:
     """Scores and test accuracies of all backbones on all sets, and how they agree."""
     rows, gap = [], 0.0
     for name in NAMES:
@@ -75,7 +76,10 @@ def measure() -> tuple[dict, list[Bar]]:
         Bar("LogME: points lost by its first choice, mean", 100 * mean(ours, "lost"), "<=", 2),
         Bar("LogME: largest difference to direct maximisation", gap, "<=", 1e-4),
     ]
-    return {"rows": rows, "agreement": agreement, "logme_gap": gap}, bars
+    figures = {"rows": rows, "agreement": agreement, "logme_gap": gap}
+    if not arguments.json:
+        print(table(figures), flush=True)
+    return figures, bars
 
 
 def table(figures: dict) -> str:
