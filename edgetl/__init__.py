@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from edgetl._adapt import AdaptOptions as AdaptOptions
     from edgetl._adapt import adapt as adapt
     from edgetl._adapt import evaluate_bundle as evaluate_bundle
+    from edgetl._candidates import SourceModel as SourceModel
     from edgetl._export import ExportOptions as ExportOptions
     from edgetl._export import export as export
     from edgetl._export import verify as verify
     from edgetl._fewshot import FewShotOptions as FewShotOptions
     from edgetl._fewshot import FewShotReport as FewShotReport
     from edgetl._fewshot import fewshot as fewshot
+    from edgetl._select import SelectOptions as SelectOptions
+    from edgetl._select import select as select
     from edgetl.bundle import Bundle as Bundle
     from edgetl.bundle import Delta as Delta
     from edgetl.bundle import Evidence as Evidence
@@ -65,7 +68,9 @@ _HOMES = {
     "Preprocess": "edgetl.preprocess",
     "Runtime": "edgetl.runtime",
     "SearchOptions": "edgetl.exporter.search",
+    "SelectOptions": "edgetl._select",
     "SigningKey": "edgetl.bundle",
+    "SourceModel": "edgetl._candidates",
     "TensorRT": "edgetl.targets",
     "Torch": "edgetl.targets",
     "VerifyOptions": "edgetl.exporter.verify",
@@ -77,6 +82,7 @@ _HOMES = {
     "fewshot": "edgetl._fewshot",
     "load": "edgetl.runtime",
     "load_dataset": "edgetl.data",
+    "select": "edgetl._select",
     "verify": "edgetl._export",
 }
 
@@ -100,7 +106,9 @@ __all__ = [
     "Preprocess",
     "Runtime",
     "SearchOptions",
+    "SelectOptions",
     "SigningKey",
+    "SourceModel",
     "TensorRT",
     "Torch",
     "VerifyOptions",
@@ -112,6 +120,7 @@ __all__ = [
     "fewshot",
     "load",
     "load_dataset",
+    "select",
     "verify",
 ]
 

@@ -19,7 +19,8 @@ class Backbone(Protocol):
     """A frozen pretrained network that turns preprocessed images into features.
 
     One that comes from torch also has ``module``, the ``torch.nn.Module`` in evaluation mode that
-    maps (n, 3, h, w) to (n, dim); one from an ONNX file has none.
+    maps (n, 3, h, w) to (n, dim), and ``source_classifier``, what it was pretrained with, or None;
+    one from an ONNX file has neither.
     """
 
     @property

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgetl._extras import require
 from edgetl.backbones.onnx_ends import MAX_BYTES
+from edgetl.backbones.source_classifier import SourceClassifier
 from edgetl.errors import WeightsError
 from edgetl.preprocess import Preprocess
 
@@ -35,6 +36,10 @@ class ModuleBackbone:
         module: The network without its classifier; put into evaluation mode and frozen.
         preprocess: How images become its input.
 
+    Attributes:
+        source_classifier: The classifier that it was pretrained with, where its weights have one
+            that is linear in the features; the loader sets it. No feature depends on it.
+
     Raises:
         ValueError: The network can't take such an input, or gives no (n, dim) features.
     """
@@ -51,6 +56,7 @@ class ModuleBackbone:
         self.module = module.eval().requires_grad_(False)
         self.preprocess = preprocess
         self.dim = self._measure_dim()
+        self.source_classifier: SourceClassifier | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:

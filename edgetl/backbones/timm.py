@@ -18,6 +18,7 @@ import torch
 from edgetl._extras import require
 from edgetl.backbones.hub import fetch_from_hub, fetch_from_url
 from edgetl.backbones.module import ModuleBackbone
+from edgetl.backbones.source_classifier import find_source_classifier
 from edgetl.backbones.weights import AUXILIARY, fit_weights, read_weights
 from edgetl.errors import WeightsError
 from edgetl.preprocess import Preprocess
@@ -43,19 +44,24 @@ def load_timm(
         )
 
     path = weights or _fetch(config, name)
+    tensors = read_weights(path)
     fit_weights(
         module,
-        read_weights(path),
+        tensors,
         what=f"{path} does not fit {name}",
         spare=lambda: _classifier_names(timm, architecture, config),
         convert=getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None),
     )
-    return ModuleBackbone(
+    backbone = ModuleBackbone(
         name,
         architecture=f"timm {timm.__version__}/{architecture}",
         module=module,
         preprocess=preprocess or own,
     )
+    backbone.source_classifier = find_source_classifier(
+        tensors, config.get("classifier"), dim=backbone.dim
+    )
+    return backbone
 
 
 def preprocess_of(config: dict[str, Any], name: str) -> Preprocess:

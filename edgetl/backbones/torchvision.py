@@ -25,6 +25,7 @@ import torch
 from edgetl._extras import require
 from edgetl.backbones.hub import fetch_from_url
 from edgetl.backbones.module import ModuleBackbone
+from edgetl.backbones.source_classifier import find_source_classifier
 from edgetl.backbones.weights import AUXILIARY, StateDict, fit_weights, read_weights
 from edgetl.preprocess import Preprocess
 
@@ -57,19 +58,22 @@ def load_torchvision(
     classifier = _remove_classifier(module)
 
     path = weights or fetch_from_url(recipe.url, name=shown)
+    tensors = read_weights(path)
     fit_weights(
         module,
-        read_weights(path),
+        tensors,
         what=f"{path} does not fit {shown}",
         spare=lambda: {f"{classifier}.", *AUXILIARY},
         convert=rename_old,
     )
-    return ModuleBackbone(
+    backbone = ModuleBackbone(
         shown,
         architecture=f"torchvision {version}/{architecture}",
         module=module,
         preprocess=preprocess or own,
     )
+    backbone.source_classifier = find_source_classifier(tensors, classifier, dim=backbone.dim)
+    return backbone
 
 
 def preprocess_of(preset: Any) -> Preprocess:

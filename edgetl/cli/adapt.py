@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         output=arguments.output,
         options=AdaptOptions(
             seed=arguments.seed,
-            preprocess=_preprocess(arguments.preprocess),
+            preprocess=preprocess_of(arguments.preprocess),
             test_fraction=arguments.test_fraction,
             decode=arguments.decode,
             storage=arguments.storage,
@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _preprocess(text: str | None) -> Preprocess | None:
+def preprocess_of(text: str | None) -> Preprocess | None:
     """The definition that ``--preprocess`` gives, or None if it was not given."""
     if text is None:
         return None

@@ -29,12 +29,13 @@ from edgetl.cli import (
     learn,
     predict,
     rollback,
+    select,
     verify,
 )
 from edgetl.errors import EdgetlError
 
 _VERBS = (
-    *(adapt, fewshot, evaluate, predict, learn, rollback, export, verify, bench),
+    *(select, adapt, fewshot, evaluate, predict, learn, rollback, export, verify, bench),
     *(keygen, diff, apply, combine, inspect, cache, doctor),
 )
 _EXIT_CODES = (

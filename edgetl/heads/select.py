@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -71,12 +71,15 @@ class Selection:
         candidates: All that were considered, in the order of `HEADS`.
         reason: One sentence.
         n_held_out: Samples that were held out in turn.
+        hits: (n_held_out,) whether the head got each of them right, in the samples' order; None if
+            nothing could be held out.
     """
 
     head: Head
     candidates: tuple[Candidate, ...]
     reason: str
     n_held_out: int
+    hits: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
 
 def select_head(
@@ -152,6 +155,7 @@ def select_for(
         ),
         reason=_reason(head, comparable, size),
         n_held_out=int((folds >= 0).sum()),
+        hits=known[best].hits if known else None,
     )
 
 

@@ -38,6 +38,10 @@ def test_usage_errors_exit_with_2(words, capsys):
         (["adapt", "x", "--backbone", "x", "-o", "y", "--bf16"], 2, "--engine torch"),
         (["adapt", "x", "--backbone", "x", "-o", "y", "--preprocess", "{"], 2, "--preprocess"),
         (["adapt", "x", "--backbone", "x", "-o", "y", "--preprocess", '{"a": 1}'], 2, "'a'"),
+        (["select", "nowhere", "--candidates", "x"], 1, "nowhere"),
+        (["select", "nowhere", "--candidates", "x,x"], 2, "2 candidates are called x"),
+        (["select", "nowhere", "--candidates", "x", "--max-ms", "0"], 2, "max_ms"),
+        (["select", "nowhere", "--candidates", "x", "--threads", "-1"], 2, "--threads"),
         (
             ["adapt", "x", "--backbone", "x", "-o", "y", "--engine", "torch", "--threads", "2"],
             2,
