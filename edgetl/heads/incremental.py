@@ -188,6 +188,22 @@ class Incremental:
         self._check_fitted()
         return self._learned()
 
+    def state_for(self, head: Self) -> dict[str, NDArray[Any]] | None:
+        """What a head that took this one's place, without its samples, can learn on from.
+
+        Args:
+            head: The other one, of the same kind and features; its classes may be others.
+
+        Returns:
+            As `learning_state`; None where nothing could make up for the samples.
+
+        Raises:
+            NotFittedError: This head is not fitted.
+            ValueError: It needs statistics and has none.
+        """
+        self._check_fitted()
+        return {} if not self.needs_statistics else None
+
     def branch(self) -> Self:
         """A head that may learn on while this one stays what it is, for other threads too.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,7 @@ class Start:
         digest: SHA-256 of the file of that head.
         fitted: That head, and what it can learn on from.
         labels: Its labels.
+        before: What it replaced as a head update, to go back to; None if it came otherwise.
     """
 
     task: str
@@ -47,6 +49,7 @@ class Start:
     digest: str
     fitted: Fitted
     labels: tuple[str, ...]
+    before: Start | None = None
 
 
 class LearnerState:
@@ -98,6 +101,10 @@ class LearnerState:
         ready = whole_head(start.fitted.head.kind, start.fitted.head.exact_arrays())
         learning = start.fitted.learning
         head, whole = prepared(ready, start.fitted.head, learning)
+        if start.before is not None and not self._history.rows:
+            with suppress(ValueError):  # one that could not learn on is left out
+                self._begin(start.before, "start")
+                kind = "apply"
         number = start.generation
         if self._history.rows:
             number = max(number, self._history.next_number)
@@ -294,6 +301,8 @@ def prepared(ready: Head, shipped: Head, learning: Learning | None) -> tuple[Hea
         return ready.branch().restore_learning(shipped.learning_state()), False
     raise ValueError(
         f"the bundle's {ready.kind} head can't learn: it needs statistics of its training samples, "
-        "and the bundle keeps none. Adapt again with this edgetl (memory_mb above 0), or with "
-        "--head prototype, knn or softmax, which learn without"
+        "and the bundle has none of this head. Either it was made without, then adapt again with "
+        "memory_mb above 0, or with --head prototype, knn or softmax, which learn without; or its "
+        "head came by an update, which brings none: learn where the update was made, or take it "
+        "back first (edgetl rollback)"
     )

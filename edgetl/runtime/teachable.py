@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgetl.bundle import Bundle, base_fingerprint, check_learnable, commit, updated
+from edgetl.bundle.delta_apply import replaced
 from edgetl.decode import Source
 from edgetl.runtime.database import FILE, Database, reading, saved_heads
 from edgetl.runtime.generations import History, newest
@@ -92,13 +93,21 @@ class Teachable:
     def _start(self, name: str) -> Start:
         """What the bundle has of a task for its learner."""
         record = self.bundle.manifest.record(name)
+        update, base = record.update, base_fingerprint(self.bundle, name)
+        before = None
+        if update is not None and update.previous is not None:
+            old = update.previous
+            fitted = replaced(self.bundle, old, name)
+            # No bundle has a head of this digest: what follows takes its place, also after a crash.
+            before = Start(name, base, old.generation, "none", fitted, old.labels)
         return Start(
             name,
-            base_fingerprint(self.bundle, name),
-            0 if record.update is None else record.update.generation,
+            base,
+            0 if update is None else update.generation,
             self.bundle.manifest.files[record.arrays].sha256,
             self.bundle.fitted(name),
             record.labels,
+            before,
         )
 
     def learn(
