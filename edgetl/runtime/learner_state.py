@@ -258,9 +258,10 @@ class LearnerState:
     def saving(self, old: str, new: str) -> None:
         """Remember the digests of the bundle's head and of the one about to take its place.
 
-        Whether the process gets there or not, the bundle's head is then a known one.
+        Whether the process gets there or not, the bundle's head is then a known one; after a power
+        loss too, which must not leave a bundle that is ahead of its history.
         """
-        with self._lock, self._database.transaction() as connection:
+        with self._lock, self._database.transaction(durable=True) as connection:
             self._put(connection, "saved", f"{old} {new}")
 
     def _put(self, connection: sqlite3.Connection, name: str, value: str | int | bytes) -> None:
@@ -300,9 +301,8 @@ def prepared(ready: Head, shipped: Head, learning: Learning | None) -> tuple[Hea
     if hasattr(shipped, "learner_"):
         return ready.branch().restore_learning(shipped.learning_state()), False
     raise ValueError(
-        f"the bundle's {ready.kind} head can't learn: it needs statistics of its training samples, "
-        "and the bundle has none of this head. Either it was made without, then adapt again with "
-        "memory_mb above 0, or with --head prototype, knn or softmax, which learn without; or its "
-        "head came by an update, which brings none: learn where the update was made, or take it "
-        "back first (edgetl rollback)"
+        f"the bundle's {ready.kind} head can't learn: it needs statistics of the samples that made "
+        "it, and the bundle keeps none. If it came by a head update, learn where that was made, or "
+        "take it back (edgetl rollback). Else adapt again with this edgetl (memory_mb above 0), "
+        "or with --head prototype, knn or softmax, which learn without"
     )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgetl.bundle import Bundle, base_fingerprint, check_learnable, commit, updated
+from edgetl.bundle.commit import check_unchanged
 from edgetl.bundle.delta_apply import replaced
 from edgetl.decode import Source
 from edgetl.runtime.database import FILE, Database, reading, saved_heads
@@ -66,7 +67,7 @@ class Teachable:
         """What learns for a task; the main one if None.
 
         Raises:
-            CorruptError: What was learned before is damaged.
+            CorruptError: What was learned before is damaged, or another process changed the bundle.
             StorageError: Another process learns with this bundle, or nothing can be written there.
             ValueError: There is no such task, or its head can't learn: the bundle was never saved,
                 its graph has the head inside, or it lacks the statistics that the head needs.
@@ -79,8 +80,9 @@ class Teachable:
                 if self._database is None:
                     power = self.options.durability == "power"
                     self._database = Database(self._folder(), power=power)
-                start, answering = self._start(name), self.tasks[name]
                 try:
+                    check_unchanged(self.bundle)
+                    start, answering = self._start(name), self.tasks[name]
                     learner = Learner(self._database, start, answering, self.options)
                 except BaseException:
                     if not self._learners:  # the place is free for others
@@ -169,8 +171,9 @@ class Teachable:
         """Put what was learned into the bundle, where others find it.
 
         Args:
-            path: A folder for a new bundle with the heads as they are now; if None, the bundle
-                itself gets them, all at once. Its history stays beside it and can still be undone.
+            path: A folder for a new bundle with the heads as they are now; if None, or the
+                bundle's own, the bundle itself gets them, all at once. Its history stays beside it
+                and can still be undone.
 
         Returns:
             The bundle as it was written.
@@ -182,7 +185,9 @@ class Teachable:
             ValueError: The bundle was never saved and `path` is None.
         """
         with self._teaching:
-            changed = self.bundle
+            changed, own = self.bundle, self.bundle.path
+            if path is not None and own is not None and Path(path).resolve() == own.resolve():
+                path = None
             for task in self.tasks:
                 changed = self._taught(changed, task, settled=path is not None)
             if path is not None:

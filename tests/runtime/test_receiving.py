@@ -334,7 +334,7 @@ def test_lda_says_that_it_can_not_learn_on_from_an_update(tmp_path):
     with Receiver.open(device) as receiver:
         receiver.accept(diff(device, other))
         applied = head_digest(receiver.tasks["main"].head)
-        with pytest.raises(ValueError, match="came by an update"):
+        with pytest.raises(ValueError, match="came by a head update"):
             receiver.learn_features(learning_kit.drawn(["rose"], 9), "rose")
         assert head_digest(receiver.tasks["main"].head) == applied
         receiver.undo()
