@@ -129,8 +129,10 @@ class Incremental:
     def rehearse(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Go a little way towards the fit of everything remembered, by some of it.
 
-        To be called after every `partial_fit` with other samples, drawn by
-        `edgetl.heads.rehearsal.Deck`; only heads whose `rehearses` is true have use for it.
+        To be called after every `partial_fit` with other samples, of every class alike and none
+        again before its others (as `edgetl.runtime.rehearsal` draws them): going through a class in
+        turn, instead of at random, halves how far averaged gradient descent stays from its optimum.
+        Only heads whose `rehearses` is true have use for it.
 
         Args:
             X: (n, dim) finite features in the range of float32.

@@ -6,6 +6,7 @@ and learners, and nothing about images.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgetl.bundle import Bundle, base_fingerprint, check_learnable, commit, updated
+from edgetl.bundle import Bundle, Fitted, base_fingerprint, check_learnable, commit, updated
 from edgetl.bundle.commit import check_unchanged
 from edgetl.bundle.delta_apply import replaced
 from edgetl.decode import Source
@@ -23,6 +24,7 @@ from edgetl.runtime.database import FILE, Database, reading, saved_heads
 from edgetl.runtime.generations import History, newest
 from edgetl.runtime.learner import Learner
 from edgetl.runtime.learner_state import Start
+from edgetl.runtime.novelty import Novelty
 from edgetl.runtime.options import Generation, LearningOptions, Update
 from edgetl.runtime.task import TaskHead
 
@@ -41,7 +43,9 @@ class Teachable:
     tasks: Mapping[str, TaskHead]
     options: LearningOptions
 
-    def __init__(self, bundle: Bundle, options: LearningOptions | None) -> None:
+    def __init__(
+        self, bundle: Bundle, options: LearningOptions | None, *, resume: bool = True
+    ) -> None:
         self.bundle = bundle
         self.options = options or LearningOptions()
         names = (bundle.manifest.task, *bundle.manifest.tasks)
@@ -52,7 +56,8 @@ class Teachable:
         self._database: Database | None = None
         self._learners: dict[str, Learner] = {}
         self._teaching = threading.RLock()
-        self._resume()
+        if resume:
+            self._resume()
 
     def features(self, samples: list[Source] | tuple[Source, ...]) -> NDArray[np.float32]:
         """Features (n, dim) of samples."""
@@ -203,13 +208,14 @@ class Teachable:
 
     def _taught(self, bundle: Bundle, task: str, *, settled: bool) -> Bundle:
         """The bundle with a task's head as it is now."""
+        same = _settled(bundle, task) if settled else bundle
         if task not in self._learners and not self._left_something(task):
-            return bundle
+            return same
         learner = self.learner_of(task)
         record = bundle.manifest.record(task)
         known = 0 if record.update is None else record.update.generation
         if learner.generation == known:
-            return bundle
+            return same
         stats = learner.stats
         return updated(
             bundle,
@@ -263,6 +269,20 @@ class Teachable:
                 found = newest(connection, name, record.head, file)
                 if found is not None:
                     answering.replace(found[2], found[1])
+
+
+def _settled(bundle: Bundle, task: str) -> Bundle:
+    """The bundle for a place of its own: what was learned since counts as what it came with."""
+    record, fitted = bundle.manifest.record(task), bundle.fitted(task)
+    if fitted.learning is None:
+        return bundle
+    novelty = Novelty.from_arrays(
+        fitted.learning.novelty, dim=bundle.manifest.dim, classes=len(record.labels)
+    )
+    if novelty is None or novelty.learned is None or not len(novelty.learned):
+        return bundle
+    learning = dataclasses.replace(fitted.learning, novelty=novelty.settled().arrays())
+    return bundle.with_fitted(record, Fitted(fitted.head, learning), task)
 
 
 def history_of(bundle: Bundle, task: str | None = None) -> list[Generation]:

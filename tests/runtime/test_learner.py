@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from learning_kit import ARGUMENTS, DIM, KINDS, LABELS, drawn, same, save_bundle, stream
 
-from edgetl.bundle import Bundle, commit, updated
+from edgetl.bundle import Bundle, commit, shipped, updated
 from edgetl.errors import CorruptError, StorageError
 from edgetl.heads import HEADS
 from edgetl.runtime import Receiver
@@ -336,3 +336,14 @@ def test_a_label_has_to_be_text_that_can_be_stored(tmp_path):
         with pytest.raises(ValueError, match="no Unicode text"):
             device.learn_features(drawn(["rust"], 1), "\ud800")
         assert device.learner.generation == 3
+
+
+def test_the_shipped_head_can_still_be_run_beside_what_was_learned(tmp_path):
+    path = save_bundle(tmp_path, "prototype")
+    with Receiver.open(path) as device:
+        device.learn_features(drawn(["rust"], 1), "rust")
+        assert Teachable(Bundle.load(path), None).tasks["main"].labels[-1] == "rust"  # not saved
+        assert Teachable(Bundle.load(path), None, resume=False).tasks["main"].labels == LABELS
+        device.save()
+    old = shipped(Bundle.load(path))
+    assert Teachable(old, None, resume=False).tasks["main"].labels == LABELS
