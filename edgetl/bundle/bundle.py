@@ -30,8 +30,11 @@ from edgetl.preprocess import Preprocess
 _CHUNK = 1 << 20
 UPDATES = "updates.sqlite"
 """How the names of files begin that keep what a bundle has learned since; it is their owner's."""
-REPLACED = re.compile(r"\.?(head|learning)(-[A-Za-z0-9_-]+)?\.safetensors(\.new)?")
-"""Names of heads' files; what the manifest does not list was replaced, or never put in place."""
+REPLACED = re.compile(
+    r"\.?(head|learning)(-[A-Za-z0-9_-]+)?\.safetensors(\.new)?|\.manifest\.json\.new"
+)
+"""Names of heads' files, and of unfinished ones; what the manifest does not list was replaced, or
+never put in place."""
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 """What file managers leave in any folder."""
 

@@ -116,11 +116,7 @@ def commit(bundle: Bundle, changed: Bundle) -> Bundle:
     """
     folder = _place(bundle)
     with _alone(folder):
-        if Manifest.from_bytes((folder / MANIFEST).read_bytes()) != bundle.manifest:
-            raise CorruptError(
-                f"{folder} is not the bundle that was loaded any more: another process changed it; "
-                "load it again"
-            )
+        check_unchanged(bundle)
         files = {
             name: changed.manifest.files[name]
             for name in (changed.manifest.graph, FILE, *changed.compiled)
@@ -130,11 +126,28 @@ def commit(bundle: Bundle, changed: Bundle) -> Bundle:
             files[name] = changed.manifest.files.get(name) or _put(folder / name, content)
         manifest = dataclasses.replace(changed.manifest, files=files)
         _put(folder / MANIFEST, manifest.to_bytes())
-        for name in set(bundle.manifest.files) - set(files):
-            if REPLACED.fullmatch(name):
+        for left in folder.iterdir():  # replaced now, or by a commit that was stopped
+            if left.name not in files and REPLACED.fullmatch(left.name):
                 with contextlib.suppress(OSError):
-                    (folder / name).unlink()
+                    left.unlink()
     return dataclasses.replace(changed, manifest=manifest)
+
+
+def check_unchanged(bundle: Bundle) -> None:
+    """Refuse a bundle whose folder holds another one by now.
+
+    Raises:
+        CorruptError: It does, or its manifest is damaged.
+        FileNotFoundError: It is gone.
+        ValueError: The bundle was never saved.
+    """
+    folder = _place(bundle)
+    found = Manifest.from_bytes((folder / MANIFEST).read_bytes())
+    if found.to_bytes() != bundle.manifest.to_bytes():  # as written: JSON knows no tuples
+        raise CorruptError(
+            f"{folder} is not the bundle that was loaded any more: another process changed it; "
+            "load it again"
+        )
 
 
 def check_learnable(bundle: Bundle) -> None:

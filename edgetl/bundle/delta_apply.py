@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.bundle.bundle import Bundle
+from edgetl.bundle.bundle import Bundle, Fitted
 from edgetl.bundle.checks import read_arrays
 from edgetl.bundle.commit import check_learnable, commit, updated
 from edgetl.bundle.delta import Delta, head_digest
@@ -30,7 +30,8 @@ def apply_delta(
 
     It becomes a generation with the update's number, or the next one of this bundle if that is
     higher. The head that it replaces stays for `roll_back`. Kept samples stay, but not those of
-    classes that went, and no statistics: they are another head's.
+    classes that went. A head that learns on from statistics gets new ones (`Head.state_for`), for
+    the kept samples never were what made it; where that is not possible it does not learn on.
 
     Args:
         bundle: The bundle as it was loaded.
@@ -61,7 +62,10 @@ def apply_delta(
         learning=record.learning,
         samples=0 if now is None else now.samples,
     )
-    carried = None if kept is None else _carried(kept, record.labels, delta.labels)
+    carried = kept
+    if kept is not None:
+        statistics = _statistics(kept, bundle.fitted(task).head, head)
+        carried = _carried(kept, record.labels, delta.labels, statistics)
     changed = updated(
         bundle,
         head,
@@ -97,20 +101,30 @@ def roll_back(bundle: Bundle, *, task: str | None = None) -> Bundle:
     if now is None or now.previous is None:
         raise ValueError("no head update was applied since, so there is nothing to roll back")
     old = now.previous
+    fitted = replaced(bundle, old, task)
+    changed = updated(
+        bundle,
+        fitted.head,
+        old.labels,
+        generation=now.generation + 1,
+        task=task,
+        learning=fitted.learning,
+        samples=old.samples,
+    )
+    return commit(bundle, changed)
+
+
+def replaced(bundle: Bundle, old: PreviousHead, task: str | None = None) -> Fitted:
+    """The head that the last update of a task replaced, with what it could learn on from.
+
+    Raises:
+        CorruptError: A file is damaged.
+    """
     arrays = read_arrays(bundle.read_compiled(old.arrays), old.arrays)
     learning = bundle.fitted(task).learning
     if old.learning is not None and old.learning in bundle.compiled:
         learning = Learning.from_bytes(bundle.read_compiled(old.learning), old.learning)
-    changed = updated(
-        bundle,
-        load_head(old.head, arrays),
-        old.labels,
-        generation=now.generation + 1,
-        task=task,
-        learning=learning,
-        samples=old.samples,
-    )
-    return commit(bundle, changed)
+    return Fitted(load_head(old.head, arrays), learning)
 
 
 def head_after(
@@ -214,19 +228,47 @@ def _base(
     )
 
 
-def _carried(kept: Learning, old: tuple[str, ...], new: tuple[str, ...]) -> Learning:
-    """What a device can still learn on with after its head was replaced."""
-    if new[: len(old)] == old and not kept.statistics:
+def _statistics(kept: Learning, old: Head, new: Head) -> Mapping[str, NDArray[Any]] | None:
+    """What a new head learns on from in the place of the old one; None if it can't."""
+    if not old.needs_statistics:
+        return {}
+    old = old.branch()
+    if kept.statistics:
+        old.restore_learning(kept.statistics)
+    elif np.array_equal(np.unique(kept.codes), old.classes_):
+        old.prepare_learning(kept.features, kept.codes, kept.weights)
+    else:
+        return None
+    return old.state_for(new)
+
+
+def _carried(
+    kept: Learning,
+    old: tuple[str, ...],
+    new: tuple[str, ...],
+    statistics: Mapping[str, NDArray[Any]] | None,
+) -> Learning:
+    """What a device can still learn on with after its head was replaced.
+
+    Args:
+        kept: What the old head had.
+        old: Its labels.
+        new: Those of the new head.
+        statistics: For the new head. With None no samples are carried on but the guard's: a head
+            fitted to them would be neither the old one nor the new one.
+    """
+    if new[: len(old)] == old and not kept.statistics and statistics == {}:
         return kept
     places = np.array([new.index(label) if label in new else -1 for label in old])
     codes, guard_codes = places[kept.codes], places[kept.guard_codes]
-    stay, guard_stay = codes >= 0, guard_codes >= 0
+    stay, guard_stay = (codes >= 0) & (statistics is not None), guard_codes >= 0
     return Learning(
         features=kept.features[stay],
         codes=codes[stay].astype(np.int64),
         weights=kept.weights[stay],
         guard_features=kept.guard_features[guard_stay],
         guard_codes=guard_codes[guard_stay].astype(np.int64),
+        statistics=statistics or {},
         novelty=_moved(kept.novelty, places),
     )
 

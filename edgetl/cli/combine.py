@@ -31,6 +31,7 @@ def add_parser(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the new bundle and list its tasks."""
     from edgetl.bundle import check_destination, combine
+    from edgetl.bundle.evidence_table import printable
     from edgetl.runtime.receiving import saved_bundle
 
     check_destination(Path(arguments.output))
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print(f"{arguments.output}: {whole.size / 1e6:.1f} MB")
     for name, labels in tasks.items():
-        print(f"task {name}: {', '.join(labels)}")
+        print(printable(f"task {name}: {', '.join(labels)}"))
     return 0
 
 

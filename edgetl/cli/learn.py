@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.force and arguments.quarantine:
         raise ValueError("--force learns without the guard, so there is nothing to --quarantine")
     photos, labels = _samples(arguments)
+    from edgetl.bundle.evidence_table import printable
     from edgetl.errors import AccuracyError
     from edgetl.runtime import LearningOptions, load
     from edgetl.runtime.database import copied
@@ -88,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        print("\n".join(_lines(updates, stats, saved)))
+        print("\n".join(map(printable, _lines(updates, stats, saved))))
     last = updates[-1]
     if not last.kept:
         aside = "" if last.quarantine is None else f"; put aside as number {last.quarantine}"

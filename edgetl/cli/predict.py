@@ -32,6 +32,7 @@ def add_parser(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict each photo; 1 if any could not be read, after all others were answered."""
+    from edgetl.bundle.evidence_table import printable
     from edgetl.errors import DataError
     from edgetl.runtime import load
 
@@ -52,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json and "error" not in answer:
             found = [("", answer)] if tasks is None else list(answer["tasks"].items())
             for name, one in found:
-                classes = "  ".join(f"{c['label']} {c['probability']:.3f}" for c in one["top"])
+                classes = printable(
+                    "  ".join(f"{c['label']} {c['probability']:.3f}" for c in one["top"])
+                )
                 unknown = "unknown  " if one["unknown"] else ""
                 print(f"{photo}  {name}{': ' if name else ''}{unknown}{classes}")
     if arguments.json:

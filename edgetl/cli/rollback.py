@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     bundle = Bundle.load(arguments.bundle)
     history = history_of(bundle, arguments.task)
     if arguments.list:
+        if not history:
+            print("edgetl: nothing was learned here yet", file=sys.stderr)
         _show(history, as_json=arguments.json)
         return 0
     with Receiver(bundle, None) as device:
@@ -64,6 +67,8 @@ def _show(history: list[Generation], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([entry.to_json() for entry in history], indent=2, ensure_ascii=False))
         return
+    from edgetl.bundle.evidence_table import printable
+
     for entry in history:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.created))
         share = "" if entry.accuracy is None else f"{entry.accuracy:.1%}"
@@ -71,4 +76,4 @@ def _show(history: list[Generation], *, as_json: bool) -> None:
         if entry.head != entry.number:
             what += f" to {entry.head}"
         state = "in use" if entry.current else "undone" if entry.undone else ""
-        print(f"{entry.number:>6}  {when}  {share:>6}  {state:<6}  {what}")
+        print(f"{entry.number:>6}  {when}  {share:>6}  {state:<6}  {printable(what)}")

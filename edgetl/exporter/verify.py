@@ -95,8 +95,9 @@ def run_gates(
         )
     options = options or VerifyOptions()
     limits = options.limits or record.limits
-    runtime = Runtime(bundle, target=target)
-    original = None if reference is None else Runtime(reference)
+    # Gates are about the heads as exported, whatever the bundles have learned since.
+    runtime = Runtime(bundle, target=target, resume=False)
+    original = None if reference is None else Runtime(reference, resume=False)
     inside = None
     if record.fused:
         inside = bundle_engine(bundle, runtime.target, purpose="serve", output="probabilities")
@@ -175,7 +176,9 @@ def _rival(runtime: Runtime, original: Runtime | None) -> Runtime | None:
     target = runtime.target
     if not isinstance(target, OpenVino):
         target = dataclasses.replace(target, precision=None)
-    return original if target == original.target else Runtime(original.bundle, target=target)
+    if target == original.target:
+        return original
+    return Runtime(original.bundle, target=target, resume=False)
 
 
 def _ends(runtime: Runtime) -> GateRecord:

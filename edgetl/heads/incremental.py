@@ -129,8 +129,10 @@ class Incremental:
     def rehearse(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Go a little way towards the fit of everything remembered, by some of it.
 
-        To be called after every `partial_fit` with other samples, drawn by
-        `edgetl.heads.rehearsal.Deck`; only heads whose `rehearses` is true have use for it.
+        To be called after every `partial_fit` with other samples, of every class alike and none
+        again before its others (as `edgetl.runtime.rehearsal` draws them): going through a class in
+        turn, instead of at random, halves how far averaged gradient descent stays from its optimum.
+        Only heads whose `rehearses` is true have use for it.
 
         Args:
             X: (n, dim) finite features in the range of float32.
@@ -187,6 +189,22 @@ class Incremental:
         """
         self._check_fitted()
         return self._learned()
+
+    def state_for(self, head: Self) -> dict[str, NDArray[Any]] | None:
+        """What a head that took this one's place, without its samples, can learn on from.
+
+        Args:
+            head: The other one, of the same kind and features; its classes may be others.
+
+        Returns:
+            As `learning_state`; None where nothing could make up for the samples.
+
+        Raises:
+            NotFittedError: This head is not fitted.
+            ValueError: It needs statistics and has none.
+        """
+        self._check_fitted()
+        return {} if not self.needs_statistics else None
 
     def branch(self) -> Self:
         """A head that may learn on while this one stays what it is, for other threads too.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from edgetl.heads.training import TrainingSet
 from edgetl.heads.validate import checked_strengths, class_weights
 from edgetl.native.reference_heads import pack
 from edgetl.native.ridge import NAMES, RidgeState
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ALPHAS: tuple[float, ...] = tuple(float(value) for value in np.logspace(-3, 6, 28))
 """Three strengths per decade, 1e-3 to 1e6: after the one decomposition a fine grid is cheap."""
@@ -143,6 +146,21 @@ class RidgeHead(LinearHead):
         ):
             raise CorruptError("ridge head: total and diagonal of the inverse must be positive")
         self._adopt(found)
+
+    def state_for(self, head: Self) -> dict[str, NDArray[Any]] | None:
+        """What a head that took this one's place, without its samples, can learn on from.
+
+        The other head is taken for the solution that the samples known here would have had: a
+        sample learned next moves it as far as it would have moved this one (recursive least squares
+        from another starting point; the penalty is this head's). Errors as of the base class.
+        """
+        self._check_fitted()
+        state, coef = self._statistics(), head.coef_.astype(np.float64)
+        centres = head.intercept_.astype(np.float64)
+        moved = replace(
+            state, coef=coef, intercept=centres, target_mean=centres + coef @ state.mean
+        )
+        return {name: getattr(moved, name).copy() for name in NAMES}
 
     def _statistics(self) -> RidgeState:
         found = getattr(self, "learner_", None)

@@ -28,6 +28,7 @@ FILE = "updates.sqlite"
 _FORMAT = 1
 _WAIT_SECONDS = 10.0
 _CHECKED_BYTES = 64 << 20
+_SYNCHRONOUS = {True: "PRAGMA synchronous=FULL", False: "PRAGMA synchronous=NORMAL"}
 _SCHEMA = """
 CREATE TABLE facts (
     task TEXT NOT NULL, name TEXT NOT NULL, value, PRIMARY KEY (task, name)) WITHOUT ROWID;
@@ -62,7 +63,7 @@ class Database:
     """
 
     def __init__(self, folder: Path, *, power: bool = False) -> None:
-        self.file = folder / FILE
+        self.file, self._power = folder / FILE, power
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # A file of its own, never deleted: somebody else may be about to lock it.
@@ -84,7 +85,7 @@ class Database:
         try:
             with told(self.file):
                 connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute(f"PRAGMA synchronous={'FULL' if power else 'NORMAL'}")
+                connection.execute(_SYNCHRONOUS[power])
                 connection.execute("PRAGMA journal_size_limit=8388608")
                 self._set_up(connection)
             return connection
@@ -106,8 +107,12 @@ class Database:
         _check_format(connection, self.file)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
         """All of the block or nothing.
+
+        Args:
+            durable: Whether it waits for the disk, with all before it, as without it only a file
+                for ``power`` does.
 
         Raises:
             CorruptError: The file is damaged.
@@ -115,6 +120,7 @@ class Database:
         """
         connection = self.connection
         with told(self.file):
+            connection.execute(_SYNCHRONOUS[durable or self._power])
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection

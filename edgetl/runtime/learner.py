@@ -83,7 +83,9 @@ class Learner(LearnerState):
             raise ValueError(f"{len(rows)} samples have {len(names)} labels")
         for name in names:
             if not isinstance(name, str) or not name.strip():
-                raise ValueError(f"a label must be text that is not empty, got {name!r}")
+                raise ValueError(f"a label must be text that is not empty, got {name!r:.80}")
+            if not name.isascii() and name.encode(errors="replace").decode() != name:
+                raise ValueError(f"the label {name!r:.80} is no Unicode text")
         weights = check_weights(np.asarray(weight, np.float64), len(rows))
         if not weights.min() > 0:
             raise ValueError(f"weights must be positive, got {weights.min():g}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,7 @@ class Start:
         digest: SHA-256 of the file of that head.
         fitted: That head, and what it can learn on from.
         labels: Its labels.
+        before: What it replaced as a head update, to go back to; None if it came otherwise.
     """
 
     task: str
@@ -47,6 +49,7 @@ class Start:
     digest: str
     fitted: Fitted
     labels: tuple[str, ...]
+    before: Start | None = None
 
 
 class LearnerState:
@@ -98,6 +101,10 @@ class LearnerState:
         ready = whole_head(start.fitted.head.kind, start.fitted.head.exact_arrays())
         learning = start.fitted.learning
         head, whole = prepared(ready, start.fitted.head, learning)
+        if start.before is not None and not self._history.rows:
+            with suppress(ValueError):  # one that could not learn on is left out
+                self._begin(start.before, "start")
+                kind = "apply"
         number = start.generation
         if self._history.rows:
             number = max(number, self._history.next_number)
@@ -251,9 +258,10 @@ class LearnerState:
     def saving(self, old: str, new: str) -> None:
         """Remember the digests of the bundle's head and of the one about to take its place.
 
-        Whether the process gets there or not, the bundle's head is then a known one.
+        Whether the process gets there or not, the bundle's head is then a known one; after a power
+        loss too, which must not leave a bundle that is ahead of its history.
         """
-        with self._lock, self._database.transaction() as connection:
+        with self._lock, self._database.transaction(durable=True) as connection:
             self._put(connection, "saved", f"{old} {new}")
 
     def _put(self, connection: sqlite3.Connection, name: str, value: str | int | bytes) -> None:
@@ -293,7 +301,8 @@ def prepared(ready: Head, shipped: Head, learning: Learning | None) -> tuple[Hea
     if hasattr(shipped, "learner_"):
         return ready.branch().restore_learning(shipped.learning_state()), False
     raise ValueError(
-        f"the bundle's {ready.kind} head can't learn: it needs statistics of its training samples, "
-        "and the bundle keeps none. Adapt again with this edgetl (memory_mb above 0), or with "
-        "--head prototype, knn or softmax, which learn without"
+        f"the bundle's {ready.kind} head can't learn: it needs statistics of the samples that made "
+        "it, and the bundle keeps none. If it came by a head update, learn where that was made, or "
+        "take it back (edgetl rollback). Else adapt again with this edgetl (memory_mb above 0), "
+        "or with --head prototype, knn or softmax, which learn without"
     )

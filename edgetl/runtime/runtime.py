@@ -37,6 +37,8 @@ class Runtime(Receiver):
         threads: Threads of one prediction, in place of the target's; 0 for as many as there are
             cores. They wait for each other: where other processes have the cores, 1 is faster.
         learning: How it learns, if it does.
+        resume: Whether to go on from what was learned and not saved; False answers by the heads of
+            the bundle as it was given.
 
     Raises:
         CorruptError: The graph was changed after the bundle was loaded, or what was learned is
@@ -53,8 +55,9 @@ class Runtime(Receiver):
         target: ServingTarget | None = None,
         threads: int | None = None,
         learning: LearningOptions | None = None,
+        resume: bool = True,
     ) -> None:
-        super().__init__(bundle, learning)
+        super().__init__(bundle, learning, resume=resume)
         self.target = target or bundle_target(bundle)
         if threads is not None:
             self.target = with_threads(self.target, threads)

@@ -6,6 +6,7 @@ and learners, and nothing about images.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgetl.bundle import Bundle, base_fingerprint, check_learnable, commit, updated
+from edgetl.bundle import Bundle, Fitted, base_fingerprint, check_learnable, commit, updated
+from edgetl.bundle.commit import check_unchanged
+from edgetl.bundle.delta_apply import replaced
 from edgetl.decode import Source
 from edgetl.runtime.database import FILE, Database, reading, saved_heads
 from edgetl.runtime.generations import History, newest
 from edgetl.runtime.learner import Learner
 from edgetl.runtime.learner_state import Start
+from edgetl.runtime.novelty import Novelty
 from edgetl.runtime.options import Generation, LearningOptions, Update
 from edgetl.runtime.task import TaskHead
 
@@ -39,7 +43,9 @@ class Teachable:
     tasks: Mapping[str, TaskHead]
     options: LearningOptions
 
-    def __init__(self, bundle: Bundle, options: LearningOptions | None) -> None:
+    def __init__(
+        self, bundle: Bundle, options: LearningOptions | None, *, resume: bool = True
+    ) -> None:
         self.bundle = bundle
         self.options = options or LearningOptions()
         names = (bundle.manifest.task, *bundle.manifest.tasks)
@@ -50,7 +56,8 @@ class Teachable:
         self._database: Database | None = None
         self._learners: dict[str, Learner] = {}
         self._teaching = threading.RLock()
-        self._resume()
+        if resume:
+            self._resume()
 
     def features(self, samples: list[Source] | tuple[Source, ...]) -> NDArray[np.float32]:
         """Features (n, dim) of samples."""
@@ -65,7 +72,7 @@ class Teachable:
         """What learns for a task; the main one if None.
 
         Raises:
-            CorruptError: What was learned before is damaged.
+            CorruptError: What was learned before is damaged, or another process changed the bundle.
             StorageError: Another process learns with this bundle, or nothing can be written there.
             ValueError: There is no such task, or its head can't learn: the bundle was never saved,
                 its graph has the head inside, or it lacks the statistics that the head needs.
@@ -78,8 +85,9 @@ class Teachable:
                 if self._database is None:
                     power = self.options.durability == "power"
                     self._database = Database(self._folder(), power=power)
-                start, answering = self._start(name), self.tasks[name]
                 try:
+                    check_unchanged(self.bundle)
+                    start, answering = self._start(name), self.tasks[name]
                     learner = Learner(self._database, start, answering, self.options)
                 except BaseException:
                     if not self._learners:  # the place is free for others
@@ -92,13 +100,21 @@ class Teachable:
     def _start(self, name: str) -> Start:
         """What the bundle has of a task for its learner."""
         record = self.bundle.manifest.record(name)
+        update, base = record.update, base_fingerprint(self.bundle, name)
+        before = None
+        if update is not None and update.previous is not None:
+            old = update.previous
+            fitted = replaced(self.bundle, old, name)
+            # No bundle has a head of this digest: what follows takes its place, also after a crash.
+            before = Start(name, base, old.generation, "none", fitted, old.labels)
         return Start(
             name,
-            base_fingerprint(self.bundle, name),
-            0 if record.update is None else record.update.generation,
+            base,
+            0 if update is None else update.generation,
             self.bundle.manifest.files[record.arrays].sha256,
             self.bundle.fitted(name),
             record.labels,
+            before,
         )
 
     def learn(
@@ -160,8 +176,9 @@ class Teachable:
         """Put what was learned into the bundle, where others find it.
 
         Args:
-            path: A folder for a new bundle with the heads as they are now; if None, the bundle
-                itself gets them, all at once. Its history stays beside it and can still be undone.
+            path: A folder for a new bundle with the heads as they are now; if None, or the
+                bundle's own, the bundle itself gets them, all at once. Its history stays beside it
+                and can still be undone.
 
         Returns:
             The bundle as it was written.
@@ -173,7 +190,9 @@ class Teachable:
             ValueError: The bundle was never saved and `path` is None.
         """
         with self._teaching:
-            changed = self.bundle
+            changed, own = self.bundle, self.bundle.path
+            if path is not None and own is not None and Path(path).resolve() == own.resolve():
+                path = None
             for task in self.tasks:
                 changed = self._taught(changed, task, settled=path is not None)
             if path is not None:
@@ -189,13 +208,14 @@ class Teachable:
 
     def _taught(self, bundle: Bundle, task: str, *, settled: bool) -> Bundle:
         """The bundle with a task's head as it is now."""
+        same = _settled(bundle, task) if settled else bundle
         if task not in self._learners and not self._left_something(task):
-            return bundle
+            return same
         learner = self.learner_of(task)
         record = bundle.manifest.record(task)
         known = 0 if record.update is None else record.update.generation
         if learner.generation == known:
-            return bundle
+            return same
         stats = learner.stats
         return updated(
             bundle,
@@ -249,6 +269,20 @@ class Teachable:
                 found = newest(connection, name, record.head, file)
                 if found is not None:
                     answering.replace(found[2], found[1])
+
+
+def _settled(bundle: Bundle, task: str) -> Bundle:
+    """The bundle for a place of its own: what was learned since counts as what it came with."""
+    record, fitted = bundle.manifest.record(task), bundle.fitted(task)
+    if fitted.learning is None:
+        return bundle
+    novelty = Novelty.from_arrays(
+        fitted.learning.novelty, dim=bundle.manifest.dim, classes=len(record.labels)
+    )
+    if novelty is None or novelty.learned is None or not len(novelty.learned):
+        return bundle
+    learning = dataclasses.replace(fitted.learning, novelty=novelty.settled().arrays())
+    return bundle.with_fitted(record, Fitted(fitted.head, learning), task)
 
 
 def history_of(bundle: Bundle, task: str | None = None) -> list[Generation]:

@@ -222,3 +222,19 @@ while True:
         last = int((rest.split() or [seen])[-1])
         update = Bundle.load(saved.path).manifest.update
         assert update.generation in (last, last + 1)
+
+
+def test_what_a_stopped_commit_left_goes_with_the_next(saved):
+    for name in (
+        ".manifest.json.new",
+        "head-7-0a0b0c0d.safetensors",
+        ".learning-7.safetensors.new",
+    ):
+        (saved.path / name).write_bytes(b"half")
+    saved.save(saved.path)  # such files are no reason to refuse
+    (saved.path / ".manifest.json.new").write_bytes(b"half")
+    (saved.path / "head-7-0a0b0c0d.safetensors").write_bytes(b"half")
+    bundle = Bundle.load(saved.path)
+    changed = commit(bundle, grown(bundle))
+    found = {file.name for file in saved.path.iterdir()}
+    assert found == {MANIFEST, *changed.manifest.files}

@@ -1,8 +1,16 @@
-"""Data for the heads: features as skewed as real ones, and scikit-learn's digits."""
+"""Data for the heads: features as skewed as real ones, and scikit-learn's digits.
+
+It also makes `deck` importable to the tests of this folder.
+"""
+
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 def features(n, dim, classes, *, seed=0, apart=2.0):

@@ -7,9 +7,9 @@ import hashlib
 
 import numpy as np
 import pytest
+from deck import Deck
 
 from edgetl.heads import LdaHead, RidgeHead, SoftmaxHead
-from edgetl.heads.rehearsal import Deck
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import pickle
 
 import numpy as np
 import pytest
+from deck import REHEARSED, Deck
 
 from edgetl.errors import CorruptError
 from edgetl.heads import HEADS, SoftmaxHead, load_head
-from edgetl.heads.rehearsal import REHEARSED, Deck
 
 C = 0.01
 

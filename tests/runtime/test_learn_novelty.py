@@ -66,6 +66,11 @@ def test_what_is_known_is_found_again_and_saved(path, tmp_path):
         device.save()
         device.forget("rose")
         device.save(tmp_path / "other.edgetl")
+    opened(path).save(tmp_path / "copy.edgetl")
+    with opened(tmp_path / "copy.edgetl") as copy:  # a bundle of its own: there is no history
+        assert len(copy.tasks["main"].novelty.learned) == 0
+        copy.learn_features(samples[:1], "daisy")
+        assert share_unknown(copy) < 0.3
     saved = opened(path)
     assert share_unknown(saved) < 0.3  # before it learns
     with saved:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from learning_kit import ARGUMENTS, DIM, KINDS, LABELS, drawn, same, save_bundle, stream
 
-from edgetl.bundle import Bundle, commit, updated
-from edgetl.errors import StorageError
+from edgetl.bundle import Bundle, commit, shipped, updated
+from edgetl.errors import CorruptError, StorageError
 from edgetl.heads import HEADS
+from edgetl.runtime import Receiver
 from edgetl.runtime.options import LearningOptions
 from edgetl.runtime.teachable import Teachable, history_of
 
@@ -212,7 +213,7 @@ def test_old_bundles_learn_where_their_head_can(tmp_path):
         path = save_bundle(tmp_path / kind, kind, learning=False)
         device = opened(path)
         for _ in range(2):  # the place is left free
-            with pytest.raises(ValueError, match="Adapt again with this edgetl"):
+            with pytest.raises(ValueError, match="adapt again with this edgetl"):
                 device.learn_features(drawn(["rust"], 1), "rust")
         assert opened(path).tasks["main"].labels == LABELS
 
@@ -305,3 +306,44 @@ def test_a_branch_leaves_the_head_as_it_is(path):
         np.testing.assert_array_equal(scores(device), before)
         for name, array in head.learning_state().items():
             np.testing.assert_array_equal(array, state[name])
+
+
+def test_a_bundle_changed_by_another_runtime_is_not_learned_on(tmp_path):
+    path = save_bundle(tmp_path, "prototype")
+    stale = Receiver.open(path)
+    with Receiver.open(path) as other:
+        other.learn_features(drawn(["rust"], 1), "rust")
+        other.save()
+    with pytest.raises(CorruptError, match="another process changed it"):
+        stale.learn_features(drawn(["moss"], 1), "moss")
+    with Receiver.open(path) as again:  # the place was not taken
+        assert again.learner.labels[-1] == "rust"
+
+
+def test_saving_to_the_bundles_own_folder_is_saving_it(tmp_path):
+    path = save_bundle(tmp_path, "prototype")
+    with Receiver.open(path) as device:
+        device.learn_features(drawn(["rust"], 1), "rust")
+        assert device.save(str(path) + "/").labels[-1] == "rust"
+        assert device.undo().kept
+    assert Bundle.load(path).labels[-1] == "rust"
+
+
+def test_a_label_has_to_be_text_that_can_be_stored(tmp_path):
+    with Receiver.open(save_bundle(tmp_path, "prototype")) as device:
+        for label in ("rust 🌹\n", "x" * 1000, "0"):
+            assert device.learn_features(drawn([label], 1), label).new_labels == (label,)
+        with pytest.raises(ValueError, match="no Unicode text"):
+            device.learn_features(drawn(["rust"], 1), "\ud800")
+        assert device.learner.generation == 3
+
+
+def test_the_shipped_head_can_still_be_run_beside_what_was_learned(tmp_path):
+    path = save_bundle(tmp_path, "prototype")
+    with Receiver.open(path) as device:
+        device.learn_features(drawn(["rust"], 1), "rust")
+        assert Teachable(Bundle.load(path), None).tasks["main"].labels[-1] == "rust"  # not saved
+        assert Teachable(Bundle.load(path), None, resume=False).tasks["main"].labels == LABELS
+        device.save()
+    old = shipped(Bundle.load(path))
+    assert Teachable(old, None, resume=False).tasks["main"].labels == LABELS

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import learning_kit
 import numpy as np
 import pytest
 from receiving_kit import COLOURS, EXTRA, bundle_of, grown, image
@@ -300,3 +301,41 @@ def test_tasks_learn_and_are_updated_alone(tmp_path):
         assert runtime.labels == (*COLOURS, "grey")
         runtime.undo(task="colour")
         assert runtime.labels == tuple(COLOURS)
+
+
+@pytest.mark.parametrize("kind", ["knn", "prototype", "ridge", "softmax"])
+def test_what_an_update_brought_stays_when_the_device_learns_on(kind, tmp_path):
+    device = learning_kit.save_bundle(tmp_path / "device", kind)
+    sender = learning_kit.save_bundle(tmp_path / "sender", kind)
+    moved = learning_kit.drawn(["daisy"] * 40, 5) + 3  # the device knows nothing like these
+    free = LearningOptions(guard="off")
+    with Receiver.open(sender, learning=free) as receiver:
+        receiver.learn_features(moved, ["tulip"] * 40, weight=5)
+        receiver.learn_features(learning_kit.drawn(["rust"] * 9, 6), "rust")
+        receiver.save(tmp_path / "updated")
+    with Receiver.open(device, learning=free) as receiver:
+        receiver.accept(diff(device, tmp_path / "updated"))
+        receiver.learn_features(learning_kit.drawn(["rose"], 9), "rose")
+        receiver.learn_features(learning_kit.drawn(["rust"], 10), "rust")
+        receiver.save()
+    with Receiver.open(device, learning=free) as receiver:
+        head = receiver.tasks["main"].head
+        assert head.predict_proba(moved)[:, 1].mean() > 0.95
+        assert (head.predict(learning_kit.drawn(["rust"] * 20, 11)) == 4).mean() > 0.9
+        for _ in range(3):
+            receiver.undo()  # what was learned, and what was applied, also with the first learner
+        assert receiver.learner.labels == learning_kit.LABELS
+        assert head_digest(receiver.tasks["main"].head) == head_digest(Bundle.load(sender).head)
+
+
+def test_lda_says_that_it_can_not_learn_on_from_an_update(tmp_path):
+    device = learning_kit.save_bundle(tmp_path / "device", "lda")
+    other = learning_kit.save_bundle(tmp_path / "other", "lda", seed=8)
+    with Receiver.open(device) as receiver:
+        receiver.accept(diff(device, other))
+        applied = head_digest(receiver.tasks["main"].head)
+        with pytest.raises(ValueError, match="came by a head update"):
+            receiver.learn_features(learning_kit.drawn(["rose"], 9), "rose")
+        assert head_digest(receiver.tasks["main"].head) == applied
+        receiver.undo()
+        assert receiver.learn_features(learning_kit.drawn(["rose"], 9), "rose").kept
