@@ -127,12 +127,12 @@ def classify(installed, tmp_path_factory):
     ):  # as it is called in itself, and for -l
         (folder / name).symlink_to(libraries[0])
     run(
-        *(tool("cmake"), "-S", EXAMPLES / "cpp", "-B", folder / "build"),
+        *(capi.cmake(), "-S", EXAMPLES / "cpp", "-B", folder / "build"),
         f"-DCMAKE_PREFIX_PATH={installed / 'prefix'}",
         f"-DONNXRUNTIME_INCLUDE={headers}",
         f"-DONNXRUNTIME_LIBRARY={folder / 'libonnxruntime.so'}",
     )
-    run(tool("cmake"), "--build", folder / "build")
+    run(capi.cmake(), "--build", folder / "build")
     return folder / "build/classify"
 
 
@@ -231,11 +231,11 @@ def java(installed, tmp_path_factory):
     if not (home / "include/jni.h").is_file():
         pytest.skip("this JDK has no jni.h")
     run(
-        *(tool("cmake"), "-S", EXAMPLES / "kotlin", "-B", folder / "build"),
+        *(capi.cmake(), "-S", EXAMPLES / "kotlin", "-B", folder / "build"),
         f"-DCMAKE_PREFIX_PATH={installed / 'prefix'}",
         f"-DJAVA_HOME={home}",
     )
-    run(tool("cmake"), "--build", folder / "build")
+    run(capi.cmake(), "--build", folder / "build")
     sources = folder / "edgetl"
     sources.mkdir()
     (sources / "Native.java").write_text(NATIVE)
