@@ -393,3 +393,66 @@ def test_signatures_are_judged_as_by_cryptography(inside):
         # The same signature with the group's order added is refused, as RFC 8032 asks.
         more = int.from_bytes(signature[32:], "little") + ORDER
         assert not judged(public, text, signature[:32] + more.to_bytes(32, "little"))
+
+
+PRIME = 2**255 - 19
+CURVE = -121665 * pow(121666, -1, PRIME) % PRIME
+
+
+def plus(p, q):
+    """The sum of two points of the curve (RFC 8032, 5.1.4), as coordinates."""
+    product = CURVE * p[0] * q[0] * p[1] * q[1]
+    x = (p[0] * q[1] + q[0] * p[1]) * pow(1 + product, -1, PRIME)
+    y = (p[1] * q[1] + p[0] * q[0]) * pow(1 - product, -1, PRIME)
+    return x % PRIME, y % PRIME
+
+
+def times(n, point):
+    total = (0, 1)
+    for bit in bin(n)[2:]:
+        total = plus(total, total)
+        total = plus(total, point) if bit == "1" else total
+    return total
+
+
+def written(point):
+    return (point[1] | (point[0] & 1) << 255).to_bytes(32, "little")
+
+
+def at_height(y):
+    """A point with this y."""
+    square = (y * y - 1) * pow(CURVE * y * y + 1, -1, PRIME)
+    x = pow(square, (PRIME + 3) // 8, PRIME)
+    x = x if (x * x - square) % PRIME == 0 else x * pow(2, (PRIME - 1) // 4, PRIME) % PRIME
+    assert (x * x - square) % PRIME == 0
+    return x, y
+
+
+def test_the_equation_has_no_cofactor_as_in_cryptography(inside):
+    """Verifiers that multiply by 8 would take all of these: the key has a share of order 8."""
+    from cryptography.exceptions import InvalidSignature
+
+    base = at_height(4 * pow(5, -1, PRIME) % PRIME)
+    base = base if base[0] % 2 == 0 else (-base[0] % PRIME, base[1])
+    low = "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"
+    eighth = at_height(int.from_bytes(bytes.fromhex(low), "little"))
+    assert times(8, eighth) == (0, 1) != times(4, eighth)
+    assert times(ORDER, base) == (0, 1)
+    secret, nonce = 2**200 + 3, 2**190 + 7
+    public = written(plus(times(secret, base), eighth))
+    first = written(times(nonce, base))
+    seen = set()
+    for turn in range(40):
+        text = b"message %d" % turn
+        k = int.from_bytes(hashlib.sha512(first + public + text).digest(), "little") % ORDER
+        signature = first + ((nonce + k * secret) % ORDER).to_bytes(32, "little")
+        try:
+            ed25519.Ed25519PublicKey.from_public_bytes(public).verify(signature, text)
+            expected = True
+        except InvalidSignature:
+            expected = False
+        assert expected == (k % 8 == 0)
+        size = capi.ctypes.c_size_t(len(text))
+        assert (inside.verify(public, text, size, signature) == 1) == expected
+        seen.add(expected)
+    assert seen == {True, False}
