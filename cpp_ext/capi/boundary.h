@@ -42,6 +42,8 @@ edgetl_status guarded(Body&& body) noexcept {
         return failed(EDGETL_INVALID, error.what());
     } catch (const std::bad_alloc&) {
         return failed(EDGETL_OUT_OF_MEMORY, "out of memory");
+    } catch (const std::length_error&) {  // of a container: beyond what addresses reach
+        return failed(EDGETL_OUT_OF_MEMORY, "out of memory");
     } catch (const std::exception& error) {
         return failed(EDGETL_INTERNAL, error.what());
     } catch (...) {

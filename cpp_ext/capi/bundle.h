@@ -34,6 +34,10 @@ struct NewHead {
     std::int64_t generation;
     std::int64_t applied;
     std::int64_t samples;
+    // By a head update: the head that it replaces stays, so that `edgetl rollback` can put it back.
+    bool by_update = false;
+    bool same_learning = false;  // the bundle's, whose file stays; `learning` is empty
+    Json accuracy_before{}, accuracy_after{};
 };
 
 // Puts it in place, all at once or not at all; throws Failure, EDGETL_STALE if the folder holds

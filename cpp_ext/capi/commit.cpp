@@ -1,6 +1,8 @@
 // Puts another head into a bundle where it lies, as edgetl/bundle/commit.py does: new arrays get
 // new files, and one rename of the manifest makes them the bundle's.
+#include <algorithm>
 #include <string>
+#include <string_view>
 
 #include "boundary.h"
 #include "bundle.h"
@@ -21,26 +23,40 @@ std::string file_name(const char* part, const TaskRecord& task, std::int64_t gen
            ".safetensors";
 }
 
+// Whether a name is one that heads' files have: whatever a manifest says, no other goes.
+bool is_replaceable(const std::string& name) {
+    constexpr std::string_view ending = ".safetensors";
+    return (name.compare(0, 4, "head") == 0 || name.compare(0, 8, "learning") == 0) &&
+           name.size() > ending.size() &&
+           name.compare(name.size() - ending.size(), ending.size(), ending) == 0;
+}
+
 }  // namespace
 
 std::string commit(const edgetl_bundle& bundle, const NewHead& fresh) {
     check_learnable(bundle);
     const TaskRecord& task = bundle.manifest.task;
     const std::string arrays = head_bytes(*fresh.head);
-    Change change{fresh.head->kind,
-                  fresh.head->names,
-                  fresh.generation,
-                  fresh.applied,
-                  fresh.samples,
-                  "",
-                  FileRecord::of(arrays),
-                  "",
-                  {}};
+    Change change;
+    change.kind = fresh.head->kind;
+    change.labels = fresh.head->names;
+    change.generation = fresh.generation;
+    change.applied = fresh.applied;
+    change.samples = fresh.samples;
+    change.accuracy_before = fresh.accuracy_before;
+    change.accuracy_after = fresh.accuracy_after;
+    change.arrays_record = FileRecord::of(arrays);
     change.arrays = file_name("head", task, fresh.generation, change.arrays_record);
     if (!fresh.learning.empty()) {
         change.learning_record = FileRecord::of(fresh.learning);
         change.learning = file_name("learning", task, fresh.generation, change.learning_record);
+    } else if (fresh.same_learning) {
+        change.learning_record = bundle.manifest.file(task.learning);
+        change.learning = task.learning;
     }
+    if (fresh.by_update)
+        change.previous = PreviousHead{task.generation, task.kind,     task.labels,
+                                       task.arrays,     task.learning, task.samples};
     const std::string manifest = changed_manifest(bundle.manifest, change);
     const Manifest check = read_manifest(manifest, task.name.c_str());  // or nothing is written
 
@@ -55,13 +71,13 @@ std::string commit(const edgetl_bundle& bundle, const NewHead& fresh) {
                       std::string("the folder has ") + kUpdates +
                           ": Python's runtime learns there; let it save elsewhere first");
     replace_file_alone(joined(bundle.folder, change.arrays), arrays);
-    if (!change.learning.empty())
+    if (!fresh.learning.empty())
         replace_file_alone(joined(bundle.folder, change.learning), fresh.learning);
     replace_file_alone(path, manifest);
-    if (task.arrays != task.base_arrays && task.arrays != check.task.arrays)
-        remove_file(joined(bundle.folder, task.arrays));
-    if (!task.learning.empty() && task.learning != check.task.learning)
-        remove_file(joined(bundle.folder, task.learning));
+    const std::vector<std::string> kept = check.task.files();
+    for (const std::string& name : task.files())
+        if (std::find(kept.begin(), kept.end(), name) == kept.end() && is_replaceable(name))
+            remove_file(joined(bundle.folder, name));
     return manifest;
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <string_view>
 
 #include "boundary.h"
 #include "bundle.h"
@@ -95,7 +96,8 @@ std::string normal_bytes(const edgetl_head& head) {
     return head_bytes(copy);
 }
 
-// The bytes of the head that the update was made from: the one in use, or the one that was shipped.
+// The bytes of the head that the update was made from: the one in use, the one that was
+// shipped, or the one that the last update replaced.
 std::string find_base(const edgetl_bundle& bundle, const Json& content) {
     const TaskRecord& task = bundle.manifest.task;
     const std::string& wanted = content.at("base").text("base");
@@ -105,11 +107,15 @@ std::string find_base(const edgetl_bundle& bundle, const Json& content) {
     };
     std::string bytes = normal_bytes(bundle.head);
     if (labels == task.labels && matches(bytes)) return bytes;
-    if (labels == task.base_labels && task.base_arrays != task.arrays) {
-        const std::string file = proved_file(bundle.folder, bundle.manifest, task.base_arrays);
+    const auto stored = [&](const std::string& name) {
+        const std::string file = proved_file(bundle.folder, bundle.manifest, name);
         bytes = normal_bytes(*read_head(bytes_of(file), file.size()));
-        if (matches(bytes)) return bytes;
-    }
+        return matches(bytes);
+    };
+    if (labels == task.base_labels && task.base_arrays != task.arrays && stored(task.base_arrays))
+        return bytes;
+    if (task.previous && labels == task.previous->labels && stored(task.previous->arrays))
+        return bytes;
     wrong_base("the update is for another head than the ones that the bundle has");
 }
 
@@ -150,9 +156,63 @@ std::unique_ptr<edgetl_head> make_head(const edgetl_bundle& bundle, const Json& 
     return head;
 }
 
-// What was kept, for the new classes. Statistics were the old head's, and go.
-std::string kept_learning(const edgetl_bundle& bundle, const edgetl_head& head) {
-    if (bundle.learning.empty()) return {};
+// Novelty with classes at other places; what is of a class that went goes too. Rows of an array X
+// are of the classes in X_codes.
+std::vector<MadeArray> moved_novelty(const std::vector<Array>& novelty,
+                                     const std::vector<std::int64_t>& places) {
+    constexpr std::string_view ending = "_codes";
+    const auto made_of = [](const Array& array) {
+        return MadeArray{array.name, array.stored, array.shape, {}};
+    };
+    const auto append = [](MadeArray& to, const void* data, std::size_t bytes) {
+        if (bytes > 0) to.bytes.append(static_cast<const char*>(data), bytes);
+    };
+    std::vector<MadeArray> result;
+    std::vector<std::string> done;
+    for (const Array& codes : novelty) {
+        const std::size_t length = codes.name.size();
+        if (length < ending.size() || codes.name.substr(length - ending.size()) != ending) continue;
+        const std::string name = codes.name.substr(0, length - ending.size());
+        const auto rows = std::find_if(novelty.begin(), novelty.end(),
+                                       [&](const Array& array) { return array.name == name; });
+        if (rows == novelty.end()) continue;
+        if (codes.type != Number::kI64 || codes.shape.size() != 1 || rows->shape.empty() ||
+            rows->shape[0] != codes.count)
+            throw Failure(EDGETL_CORRUPT, "what tells novelty is not of one class per row");
+        MadeArray made_codes = made_of(codes), made_rows = made_of(*rows);
+        const std::size_t bytes =
+            codes.count == 0
+                ? 0
+                : rows->count / codes.count * static_cast<std::size_t>(rows->stored->width);
+        std::uint64_t kept = 0;
+        for (std::size_t i = 0; i < codes.count; ++i) {
+            std::int64_t code = 0;
+            std::memcpy(&code, codes.data + i * sizeof code, sizeof code);
+            if (code < 0 || static_cast<std::uint64_t>(code) >= places.size())
+                throw Failure(EDGETL_CORRUPT, "what tells novelty is of a class that is not there");
+            code = places[static_cast<std::size_t>(code)];
+            if (code < 0) continue;
+            append(made_codes, &code, sizeof code);
+            append(made_rows, rows->data + i * bytes, bytes);
+            ++kept;
+        }
+        made_codes.shape[0] = made_rows.shape[0] = kept;
+        done.insert(done.end(), {codes.name, rows->name});
+        result.push_back(std::move(made_codes));
+        result.push_back(std::move(made_rows));
+    }
+    for (const Array& array : novelty) {
+        if (std::find(done.begin(), done.end(), array.name) != done.end()) continue;
+        result.push_back(made_of(array));
+        append(result.back(), array.data,
+               array.count * static_cast<std::size_t>(array.stored->width));
+    }
+    return result;
+}
+
+// What was kept, for the new classes, to the new head. Statistics were the old head's, and go.
+void keep_learning(const edgetl_bundle& bundle, const edgetl_head& head, NewHead& fresh) {
+    if (bundle.learning.empty()) return;
     const std::vector<std::string>& before = bundle.manifest.task.labels;
     LearningFile file(bundle.learning, bundle.manifest.dim, before.size());
     bool moved = false;
@@ -162,13 +222,23 @@ std::string kept_learning(const edgetl_bundle& bundle, const edgetl_head& head) 
         places.push_back(at == head.names.end() ? -1 : at - head.names.begin());
         moved = moved || places.back() != static_cast<std::int64_t>(c);
     }
+    fresh.same_learning = !moved && !file.has_statistics();
+    if (fresh.same_learning) return;
     for (Samples* samples : {&file.memory, &file.guard}) {
         for (std::int64_t& code : samples->codes) code = places[static_cast<std::size_t>(code)];
         for (std::size_t i = samples->count(); i-- > 0;)
             if (samples->codes[i] < 0) samples->erase(i);
     }
-    return learning_bytes(file.memory, file.guard, {},
-                          moved ? std::vector<Array>() : file.others());
+    const std::vector<MadeArray> novelty = moved_novelty(file.others(), places);
+    fresh.learning = learning_bytes(file.memory, file.guard, {}, as_arrays(novelty));
+}
+
+// A share on kept samples, or null.
+Json share_of(const Json& evidence, const char* name) {
+    const Json& value = evidence.at(name);
+    if (!value.is_null() && !(value.number(name) >= 0 && value.number(name) <= 1))
+        corrupt("has an accuracy that is not from 0 to 1");
+    return value;
 }
 
 void apply(const edgetl_bundle& bundle, const unsigned char* data, std::size_t bytes,
@@ -180,8 +250,16 @@ void apply(const edgetl_bundle& bundle, const unsigned char* data, std::size_t b
     check_meant(bundle, content);
     const auto head = make_head(bundle, content, parts);
     const TaskRecord& task = bundle.manifest.task;
-    commit(bundle, {head.get(), kept_learning(bundle, *head), task.generation + 1,
-                    content.at("generation").integer("generation"), task.samples});
+    const Json& evidence = content.at("evidence");
+    const std::int64_t number = content.at("generation").integer("generation");
+    NewHead fresh{head.get(), "", std::max(task.generation + 1, number), number,
+                  evidence.at("samples").integer("samples")};
+    if (fresh.samples < 0) corrupt("has a negative number of samples");
+    fresh.by_update = true;
+    fresh.accuracy_before = share_of(evidence, "accuracy_before");
+    fresh.accuracy_after = share_of(evidence, "accuracy_after");
+    keep_learning(bundle, *head, fresh);
+    commit(bundle, fresh);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <string_view>
 
 #include "boundary.h"
 #include "sha2.h"
@@ -11,7 +12,7 @@
 namespace edgetl::capi {
 namespace {
 
-const std::string kGroup = "head.";
+constexpr std::string_view kGroup = "head.";
 constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 30;
 constexpr std::int32_t kRaw = -1, kMostWidth = 24, kLeastStep = -126, kMostStep = 104;
 
@@ -94,9 +95,10 @@ void add_numbers(const unsigned char* data, std::uint64_t values, std::int32_t w
 }
 
 MadeArray from_runs(const std::string& name, const std::vector<Array>& parts, const Array& base) {
-    const std::vector<Run> runs = read_runs(need(parts, kGroup + name + "/runs", "I32", 2), base);
-    const Array& step_array = need(parts, kGroup + name + "/step", "I32", 1);
-    const Array& data = need(parts, kGroup + name + "/data", "U8", 1);
+    const std::vector<Run> runs =
+        read_runs(need(parts, std::string(kGroup) + name + "/runs", "I32", 2), base);
+    const Array& step_array = need(parts, std::string(kGroup) + name + "/step", "I32", 1);
+    const Array& data = need(parts, std::string(kGroup) + name + "/data", "U8", 1);
     std::int32_t step = 0;
     if (step_array.count != 1) corrupt("more than one step");
     std::memcpy(&step, step_array.data, sizeof step);
@@ -147,11 +149,13 @@ MadeArray whole(const std::string& name, const Array& array) {
 // An array of the new head, from the parts of its name: none, one that says to keep it, or three.
 MadeArray make(const std::string& name, const std::vector<std::string>& found,
                const std::vector<Array>& parts, const std::vector<Array>& base) {
-    if (found == std::vector<std::string>{""}) return whole(name, *find(parts, kGroup + name));
+    if (found == std::vector<std::string>{""})
+        return whole(name, *find(parts, std::string(kGroup) + name));
     const Array* known = find(base, name);
     if (known == nullptr) corrupt("a change of an array that the base does not have");
     if (found == std::vector<std::string>{"/keep"}) {
-        if (need(parts, kGroup + name + "/keep", "U8", 1).count != 0) corrupt("a keep with data");
+        if (need(parts, std::string(kGroup) + name + "/keep", "U8", 1).count != 0)
+            corrupt("a keep with data");
         return whole(name, *known);
     }
     if (found != std::vector<std::string>{"/data", "/runs", "/step"})

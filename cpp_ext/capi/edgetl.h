@@ -297,7 +297,9 @@ EDGETL_API edgetl_status edgetl_learner_head(const edgetl_learner* learner, edge
  * old bundle or the new one, whole. The generation is one more. `updated`, unless it is NULL,
  * becomes the bundle as it now is; `bundle` itself stays as it was opened. O(dim^3) for LDA. The
  * learner must come from edgetl_learner_open of this bundle; after a commit it goes on with
- * `updated`. EDGETL_STALE if the manifest changed on the disk since the bundle was opened. */
+ * `updated`. EDGETL_STALE if the manifest changed on the disk since the bundle was opened;
+ * EDGETL_UNSUPPORTED, as of edgetl_delta_apply, if Python's Runtime learned in this folder and has
+ * its own history there (updates.sqlite). */
 EDGETL_API edgetl_status edgetl_bundle_commit(const edgetl_bundle* bundle, edgetl_learner* learner,
                                               edgetl_bundle** updated);
 
@@ -306,7 +308,9 @@ EDGETL_API edgetl_status edgetl_bundle_commit(const edgetl_bundle* bundle, edget
 /* Applies a head update (.etlh, from `edgetl diff --sign`) to the bundle's folder, as
  * edgetl_bundle_commit does, if it is signed by the owner of the ed25519 `public_key` (32 bytes)
  * and made for this bundle. Otherwise nothing is changed, and the status says why: EDGETL_CORRUPT,
- * EDGETL_SIGNATURE, EDGETL_BASE or EDGETL_STALE. `updated` as in edgetl_bundle_commit. */
+ * EDGETL_SIGNATURE, EDGETL_BASE or EDGETL_STALE. The generation becomes the update's number, or one
+ * more if that is higher; the head that it replaces stays in the folder, and `edgetl rollback` puts
+ * it back. `updated` as in edgetl_bundle_commit. */
 EDGETL_API edgetl_status edgetl_delta_apply(const edgetl_bundle* bundle, const void* delta,
                                             size_t bytes, const uint8_t* public_key,
                                             edgetl_bundle** updated);

@@ -92,7 +92,7 @@ unsigned long process() {
 }
 
 bool write_durably(const std::string& path, const std::string& content) {
-    const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (file < 0) return false;
     bool good = true;
     for (std::size_t at = 0; good && at < content.size();) {

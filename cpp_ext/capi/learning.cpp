@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <string_view>
 
 #include "boundary.h"
 #include "edgetl/arithmetic.h"
@@ -14,7 +15,7 @@ namespace edgetl::capi {
 namespace {
 
 constexpr float kMostHalf = 65504.0f;
-const std::string kStatistics = "statistics.", kNovelty = "novelty.";
+constexpr std::string_view kStatistics = "statistics.", kNovelty = "novelty.";
 
 [[noreturn]] void corrupt(const std::string& text) {
     throw Failure(EDGETL_CORRUPT, "what to learn on from: " + text);
@@ -169,7 +170,7 @@ bool LearningFile::has_statistics() const {
 
 std::vector<double> LearningFile::statistics(const std::string& name,
                                              const std::vector<std::uint64_t>& shape) const {
-    const Array* array = find(arrays_, kStatistics + name);
+    const Array* array = find(arrays_, std::string(kStatistics) + name);
     if (array == nullptr || array->type != Number::kF64 || array->shape != shape)
         corrupt("there are no usable statistics '" + name + "'");
     const auto values = copied<double>(*array);
@@ -179,12 +180,12 @@ std::vector<double> LearningFile::statistics(const std::string& name,
 }
 
 bool LearningFile::has_statistics(const std::string& name) const {
-    return find(arrays_, kStatistics + name) != nullptr;
+    return find(arrays_, std::string(kStatistics) + name) != nullptr;
 }
 
 std::vector<double> LearningFile::statistics_rows(const std::string& name,
                                                   std::uint64_t dim) const {
-    const Array* array = find(arrays_, kStatistics + name);
+    const Array* array = find(arrays_, std::string(kStatistics) + name);
     const std::uint64_t rows = array == nullptr || array->shape.empty() ? 0 : array->shape[0];
     return statistics(name, {rows, dim});
 }
@@ -205,7 +206,7 @@ std::string learning_bytes(const Samples& memory, const Samples& guard,
     file.add("weights", {kept.weights.size()}, kept.weights.data());
     add_samples(file, "guard_", judging, guard.dim);
     for (const NamedNumbers& numbers : statistics)
-        file.add(kStatistics + numbers.name, numbers.shape, numbers.values.data());
+        file.add(std::string(kStatistics) + numbers.name, numbers.shape, numbers.values.data());
     for (const Array& array : others) file.add(array.name, array);
     return file.bytes();
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <ctime>
 #include <limits>
+#include <string_view>
 
 #include "boundary.h"
 #include "head.h"
@@ -15,7 +16,7 @@ namespace {
 
 constexpr std::size_t kDigits = 64;
 constexpr char kMain[] = "main";
-const std::string kDigestKey = "\"digest\": \"";
+constexpr std::string_view kDigestKey = "\"digest\": \"";
 
 [[noreturn]] void corrupt(const std::string& text) {
     throw Failure(EDGETL_CORRUPT, "the manifest " + text);
@@ -116,6 +117,20 @@ const Json* present(const Json& object, const char* name) {
     return found == nullptr || found->is_null() ? nullptr : found;
 }
 
+PreviousHead previous_of(const Json& content) {
+    PreviousHead previous;
+    previous.generation = content.at("generation").integer("previous.generation");
+    previous.kind = kind_of(content.at("head").text("previous.head"));
+    previous.labels = labels_of(content.at("labels"));
+    previous.arrays = plain_name(content.at("arrays").text("previous.arrays"));
+    if (const Json* learning = present(content, "learning"))
+        previous.learning = plain_name(learning->text("previous.learning"));
+    previous.samples = content.at("samples").integer("previous.samples");
+    if (previous.generation < 0 || previous.samples < 0)
+        corrupt("has a replaced head that is none");
+    return previous;
+}
+
 TaskRecord task_of(const Json& content, const std::string& name) {
     TaskRecord task;
     task.name = name;
@@ -139,6 +154,8 @@ TaskRecord task_of(const Json& content, const std::string& name) {
         task.base_labels = labels_of(update->at("base_labels"));
         if (task.generation < 0 || task.samples < 0 || task.applied < 0 || !is_digest(task.base))
             corrupt("has an update that is none");
+        if (const Json* previous = present(*update, "previous"))
+            task.previous = previous_of(*previous);
     }
     return task;
 }
@@ -174,25 +191,46 @@ Json record_json(const FileRecord& record) {
                             {"size", Json::of_number(static_cast<std::int64_t>(record.size))}});
 }
 
+Json previous_json(const PreviousHead& previous) {
+    return Json::of_object(
+        {{"generation", Json::of_number(previous.generation)},
+         {"head", Json::of_text(kind_name(previous.kind))},
+         {"labels", Json::of_list(previous.labels)},
+         {"arrays", Json::of_text(previous.arrays)},
+         {"learning", previous.learning.empty() ? Json() : Json::of_text(previous.learning)},
+         {"samples", Json::of_number(previous.samples)}});
+}
+
 Json update_json(const Manifest& manifest, const Change& change) {
     const TaskRecord& task = manifest.task;
     const std::string base = task.base.empty() ? manifest.file(task.base_arrays).sha256 : task.base;
-    return Json::of_object({{"generation", Json::of_number(change.generation)},
-                            {"base", Json::of_text(base)},
-                            {"base_arrays", Json::of_text(task.base_arrays)},
-                            {"base_head", Json::of_text(kind_name(task.base_kind))},
-                            {"base_labels", Json::of_list(task.base_labels)},
-                            {"applied", Json::of_number(change.applied)},
-                            {"samples", Json::of_number(change.samples)},
-                            {"accuracy_before", Json()},
-                            {"accuracy_after", Json()},
-                            {"created", Json::of_text(now())}});
+    return Json::of_object(
+        {{"generation", Json::of_number(change.generation)},
+         {"base", Json::of_text(base)},
+         {"base_arrays", Json::of_text(task.base_arrays)},
+         {"base_head", Json::of_text(kind_name(task.base_kind))},
+         {"base_labels", Json::of_list(task.base_labels)},
+         {"applied", Json::of_number(change.applied)},
+         {"samples", Json::of_number(change.samples)},
+         {"accuracy_before", change.accuracy_before},
+         {"accuracy_after", change.accuracy_after},
+         {"created", Json::of_text(now())},
+         {"previous", change.previous ? previous_json(*change.previous) : Json()}});
 }
 
 }  // namespace
 
 FileRecord FileRecord::of(const std::string& content) {
     return {sha256_hex(content.data(), content.size()), content.size()};
+}
+
+std::vector<std::string> TaskRecord::files() const {
+    std::vector<std::string> names{arrays, base_arrays};
+    if (!learning.empty()) names.push_back(learning);
+    if (!previous) return names;
+    names.push_back(previous->arrays);
+    if (!previous->learning.empty()) names.push_back(previous->learning);
+    return names;
 }
 
 FileRecord Manifest::file(const std::string& name) const {
@@ -231,9 +269,7 @@ Manifest read_manifest(const std::string& bytes, const char* task) {
         manifest.fused = record->at("fused").boolean("export.fused");
     manifest.task = find_task(content, manifest.format, task);
     manifest.file(manifest.graph);
-    for (const std::string* name : {&manifest.task.arrays, &manifest.task.base_arrays})
-        manifest.file(*name);
-    if (!manifest.task.learning.empty()) manifest.file(manifest.task.learning);
+    for (const std::string& name : manifest.task.files()) manifest.file(name);
     return manifest;
 }
 
@@ -258,8 +294,11 @@ std::string changed_manifest(const Manifest& manifest, const Change& change) {
     own.set("update", update_json(manifest, change));
 
     Json& files = content.edit("files");
-    if (task.arrays != task.base_arrays) files.remove(task.arrays);
-    if (!task.learning.empty()) files.remove(task.learning);
+    std::vector<std::string> kept{task.base_arrays, change.arrays, change.learning};
+    if (change.previous)
+        kept.insert(kept.end(), {change.previous->arrays, change.previous->learning});
+    for (const std::string& name : task.files())
+        if (std::find(kept.begin(), kept.end(), name) == kept.end()) files.remove(name);
     files.set(change.arrays, record_json(change.arrays_record));
     if (!change.learning.empty()) files.set(change.learning, record_json(change.learning_record));
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,16 @@ struct FileRecord {
     }
 };
 
+// The head that a head update replaced, which stays so that it can be put back.
+struct PreviousHead {
+    std::int64_t generation = 0;
+    std::int32_t kind = EDGETL_LINEAR;
+    std::vector<std::string> labels;
+    std::string arrays;
+    std::string learning;  // empty: none
+    std::int64_t samples = 0;
+};
+
 // One head of a bundle. Files are names in its folder.
 struct TaskRecord {
     std::string name;
@@ -38,6 +49,10 @@ struct TaskRecord {
     std::string base_arrays;
     std::int32_t base_kind = EDGETL_LINEAR;
     std::vector<std::string> base_labels;
+    std::optional<PreviousHead> previous{};
+
+    // Names of all of them, of the shipped and of the replaced head's too.
+    std::vector<std::string> files() const;
 };
 
 struct Manifest {
@@ -71,6 +86,9 @@ struct Change {
     FileRecord arrays_record;
     std::string learning;  // empty: none
     FileRecord learning_record;
+    Json accuracy_before{};  // on kept samples; null: not known
+    Json accuracy_after{};
+    std::optional<PreviousHead> previous{};
 };
 
 // The bytes of the manifest, of format 3, with this change of its task.

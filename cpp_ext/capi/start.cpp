@@ -1,6 +1,8 @@
 // Learners from heads and what they learn on from, and back; see learner.h.
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <new>
 
 #include "boundary.h"
 #include "learner.h"
@@ -118,6 +120,10 @@ std::unique_ptr<edgetl_learner> make_learner(const edgetl_head& head, std::int32
         learner->file = LearningFile(std::move(learning), own.features, own.classes);
     learner->file.memory.dim = learner->file.guard.dim = own.features;
     learner->capacity = std::max(learner->file.memory.count(), kMemory / (2 * own.features));
+    // Of the matrix, also where addresses have 32 bits: its size is counted in them.
+    if ((kind == EDGETL_RIDGE || kind == EDGETL_LDA) &&
+        own.features > std::numeric_limits<std::size_t>::max() / 16 / own.features)
+        throw std::bad_alloc();
     if (kind == EDGETL_RIDGE) start_ridge(*learner);
     if (kind == EDGETL_LDA) start_lda(*learner);
     return learner;

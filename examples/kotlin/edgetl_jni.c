@@ -127,7 +127,12 @@ JNIEXPORT void JNICALL Java_edgetl_Native_prepare(JNIEnv* env, jobject self, jlo
     frame.planes[0] = memory(env, first, first_stride * (height - 1) + row);
     if (frame.planes[0] == NULL) return;
     if (second != NULL) {
-        const jlong rows = (height + 1) / 2, pairs = (width + 1) / 2;
+        const jlong rows = ((jlong)height + 1) / 2, pairs = ((jlong)width + 1) / 2;
+        /* 0 would mean rows without gaps, and more memory than is looked for below. */
+        if (second_stride < 2 * pairs) {
+            raise(env, "the stride of the second plane is shorter than its rows");
+            return;
+        }
         frame.planes[1] = memory(env, second, second_stride * (rows - 1) + 2 * pairs);
         if (frame.planes[1] == NULL) return;
     }

@@ -10,15 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import capi
 import numpy as np
 import pytest
 
+import edgetl
 from edgetl.bundle import Bundle, Manifest
 from edgetl.heads import SoftmaxHead
 from edgetl.preprocess import Preprocess
 from edgetl.runtime import Runtime
-
-pytest.importorskip("capi", reason="the C library can't be built from here")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIDE = 48
@@ -127,12 +127,12 @@ def classify(installed, tmp_path_factory):
     ):  # as it is called in itself, and for -l
         (folder / name).symlink_to(libraries[0])
     run(
-        *(tool("cmake"), "-S", EXAMPLES / "cpp", "-B", folder / "build"),
+        *(capi.cmake(), "-S", EXAMPLES / "cpp", "-B", folder / "build"),
         f"-DCMAKE_PREFIX_PATH={installed / 'prefix'}",
         f"-DONNXRUNTIME_INCLUDE={headers}",
         f"-DONNXRUNTIME_LIBRARY={folder / 'libonnxruntime.so'}",
     )
-    run(tool("cmake"), "--build", folder / "build")
+    run(capi.cmake(), "--build", folder / "build")
     return folder / "build/classify"
 
 
@@ -231,11 +231,11 @@ def java(installed, tmp_path_factory):
     if not (home / "include/jni.h").is_file():
         pytest.skip("this JDK has no jni.h")
     run(
-        *(tool("cmake"), "-S", EXAMPLES / "kotlin", "-B", folder / "build"),
+        *(capi.cmake(), "-S", EXAMPLES / "kotlin", "-B", folder / "build"),
         f"-DCMAKE_PREFIX_PATH={installed / 'prefix'}",
         f"-DJAVA_HOME={home}",
     )
-    run(tool("cmake"), "--build", folder / "build")
+    run(capi.cmake(), "--build", folder / "build")
     sources = folder / "edgetl"
     sources.mkdir()
     (sources / "Native.java").write_text(NATIVE)
@@ -291,3 +291,26 @@ def test_swift_calls_only_what_the_header_declares(installed):
     used = {word for word in words if word.startswith(("edgetl_", "EDGETL_"))}
     assert len(used) > 15
     assert [word for word in sorted(used) if word not in header] == []
+
+
+def test_python_s_runtime_goes_on_from_what_c_learned(library, bundle, frame):
+    rows = np.array([[0.6, 0.2, 0.2], [0.62, 0.2, 0.21]], np.float32)
+    with (
+        capi.open_bundle(library, bundle.path) as opened,
+        capi.Learner.of_bundle(library, opened) as learner,
+    ):
+        learner.learn(rows, ["rust", "rust"])
+        with learner.commit(opened) as changed:
+            head = capi.head_of(library, changed)
+            device = edgetl.load(bundle.path)
+            found = device.predict(frame, features=True)
+            expected = capi.probabilities(library, head, found.features[None])[0]
+    assert device.labels == (*LABELS, "rust")
+    np.testing.assert_allclose(found.probabilities, expected, rtol=1e-6)
+    kept = device.learner.generations()[-1].number
+    assert kept == 1
+    done = device.learn_features(rows[:1], ["gold"])
+    assert (done.generation, device.labels) == (2, (*LABELS, "rust", "gold"))
+    device.rollback(kept)
+    assert device.labels == (*LABELS, "rust")
+    np.testing.assert_array_equal(device.predict(frame).probabilities, found.probabilities)

@@ -318,6 +318,16 @@ def test_a_network_with_the_head_inside_refuses_to_learn(library, tmp_path):
         assert refused.value.status == capi.UNSUPPORTED
 
 
+@pytest.mark.parametrize("start", ["/x", "/xy"])
+def test_words_about_an_error_end_with_a_whole_character(library, start):
+    with pytest.raises(capi.RefusedError, match=r"can't open /xy?é*$") as refused:
+        capi.open_bundle(library, Path(start + "é" * 400))
+    assert refused.value.status == capi.IO
+    assert len(library.edgetl_last_error()) in (510, 511)
+    assert library.edgetl_head_load_file(b"/\xff\xc3", capi.ctypes.byref(capi.ctypes.c_void_p()))
+    assert library.edgetl_last_error() == b"can't open /??"
+
+
 _KILLED = """
 import sys
 sys.path.insert(0, sys.argv[1])

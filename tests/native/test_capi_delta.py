@@ -9,13 +9,15 @@ import capi
 import numpy as np
 import pytest
 import safetensors.numpy
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from test_capi_bundle import DIM, LABELS, bundle_of, drawn
 
 from edgetl.bundle import Bundle
+from edgetl.bundle.delta_apply import roll_back
+from edgetl.bundle.delta_make import make_delta
+from edgetl.bundle.sign import SigningKey, key_id
 from edgetl.heads import KnnHead, LdaHead, PrototypeHead, RidgeHead, SoftmaxHead
-
-ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
-serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
 
 ORDER = 2**252 + 27742317777372353535851937790883648493
 RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
@@ -62,7 +64,7 @@ def content_of(bundle, result, labels, generation=1):
         "result": digest_of(result),
         "labels": list(labels),
         "created": "",
-        "evidence": {},
+        "evidence": {"samples": 7, "accuracy_before": 0.5, "accuracy_after": None},
     }
 
 
@@ -118,9 +120,13 @@ def test_a_file_made_by_hand_is_applied(library, tmp_path):
     key, public = new_key()
     bundle, new, content, arrays = by_hand(tmp_path, generation=5)
     with apply(library, bundle, file_of(content, arrays, key), public) as changed:
-        assert library.edgetl_bundle_generation(changed.value) == 1
+        assert library.edgetl_bundle_generation(changed.value) == 5
         assert capi.names(library, capi.head_of(library, changed)) == content["labels"]
     again = Bundle.load(bundle.path)
+    update = again.manifest.update
+    assert (update.generation, update.applied, update.samples) == (5, 5, 7)
+    assert (update.accuracy_before, update.accuracy_after) == (0.5, None)
+    assert update.previous.labels == LABELS
     assert again.labels == tuple(content["labels"])
     for name, array in new.items():
         np.testing.assert_array_equal(again.head.arrays()[name], array)
@@ -134,7 +140,7 @@ def test_a_file_made_by_hand_is_applied(library, tmp_path):
         assert refused(library, bundle, older, public) == status
     newer = file_of({**content, "generation": 6}, arrays, key)
     with apply(library, bundle, newer, public) as changed:
-        assert library.edgetl_bundle_generation(changed.value) == 2
+        assert library.edgetl_bundle_generation(changed.value) == 6
 
 
 def refused(library, bundle, data, public):
@@ -183,6 +189,8 @@ def test_what_is_for_another_bundle_is_refused(library, tmp_path):
         {"labels": ["a", "b", "c", "c"]},
         {"generation": "2"},
         {"generation": 2**60},
+        {"evidence": {**content["evidence"], "samples": -1}},
+        {"evidence": {**content["evidence"], "accuracy_before": 1.5}},
     ):
         data = file_of({**content, **change}, arrays, key)
         assert refused(library, bundle, data, public) == capi.CORRUPT
@@ -236,8 +244,6 @@ def test_arrays_that_no_sender_makes_are_refused(library, tmp_path):
 
 @pytest.mark.parametrize("kind", [SoftmaxHead, RidgeHead, LdaHead, PrototypeHead, KnnHead])
 def test_updates_of_python_give_python_s_heads(library, tmp_path, kind):
-    made = pytest.importorskip("edgetl.bundle.delta_make")
-    sign = pytest.importorskip("edgetl.bundle.sign")
     key, public = new_key()
     bundle = Bundle.load(bundle_of(tmp_path, kind).path)
     (tmp_path / "sender").mkdir()
@@ -248,14 +254,73 @@ def test_updates_of_python_give_python_s_heads(library, tmp_path, kind):
     ):
         learner.learn(drawn(3, np.array([4, 4, 1])), ["rust", "rust", LABELS[1]])
         learner.commit(theirs).__exit__()
-    delta = made.make_delta(bundle, Bundle.load(sender.path), generation=3)
-    data = delta.to_bytes(sign=sign.SigningKey(key, sign.key_id(public)))
+    delta = make_delta(bundle, Bundle.load(sender.path), generation=3)
+    data = delta.to_bytes(sign=SigningKey(key, key_id(public)))
     expected = delta.head(bundle.head).arrays()
     apply(library, bundle, data, public).__exit__()
     again = Bundle.load(bundle.path)
     assert again.labels == (*LABELS, "rust")
     for name, array in expected.items():
         np.testing.assert_array_equal(again.head.arrays()[name], array)
+
+
+@pytest.mark.parametrize("kind", [SoftmaxHead, RidgeHead, LdaHead, PrototypeHead, KnnHead])
+def test_python_takes_back_what_was_applied(library, tmp_path, kind):
+    key, public = new_key()
+    shipped = Bundle.load(bundle_of(tmp_path, kind).path)
+    (tmp_path / "sender").mkdir()
+    sender = bundle_of(tmp_path / "sender", kind)
+    for path, code in ((sender.path, 4), (shipped.path, 5)):  # each learns something else
+        with (
+            capi.open_bundle(library, path) as opened,
+            capi.Learner.of_bundle(library, opened) as learner,
+        ):
+            learner.learn(drawn(3, np.array([code, code, 1])), [f"new {code}"] * 2 + [LABELS[1]])
+            learner.commit(opened).__exit__()
+    before = Bundle.load(shipped.path)
+    delta = make_delta(shipped, Bundle.load(sender.path), generation=3)
+    data = delta.to_bytes(sign=SigningKey(key, key_id(public)))
+    with apply(library, before, data, public) as changed:
+        assert library.edgetl_bundle_generation(changed.value) == 3
+    applied = Bundle.load(shipped.path)
+    assert applied.labels == (*LABELS, "new 4")
+    assert applied.manifest.update.samples == delta.evidence.samples
+    back = roll_back(applied)
+    for found in (back, Bundle.load(shipped.path)):
+        assert found.labels == before.labels
+        assert (found.manifest.update.generation, found.manifest.update.applied) == (4, 3)
+        for name, array in before.head.arrays().items():
+            np.testing.assert_array_equal(found.head.arrays()[name], array)
+        np.testing.assert_array_equal(found.learning.features, before.learning.features)
+        assert set(found.learning.statistics) == set(before.learning.statistics)
+    assert refused(library, back, data, public) == capi.STALE
+
+
+def test_a_replaced_head_is_a_base_and_goes_with_the_next_update(library, tmp_path):
+    key, public = new_key()
+    bundle, _, content, arrays = by_hand(tmp_path, generation=2)
+    apply(library, bundle, file_of(content, arrays, key), public).__exit__()
+    with (
+        capi.open_bundle(library, bundle.path) as opened,
+        capi.Learner.of_bundle(library, opened) as learner,
+    ):
+        learner.learn(drawn(3, np.array([4])), ["rust"])
+        learner.commit(opened).__exit__()
+    learned = Bundle.load(bundle.path)
+    assert learned.manifest.update.previous is None
+    # Python's update to what was learned here, applied twice: by way of the head replaced last.
+    (tmp_path / "sender").mkdir()
+    sender = bundle_of(tmp_path / "sender")
+    for number in (4, 5):
+        delta = make_delta(learned, sender, generation=number)
+        data = delta.to_bytes(sign=SigningKey(key, key_id(public)))
+        if number == 4:
+            apply(library, bundle, data, public).__exit__()
+    apply(library, bundle, data, public).__exit__()
+    again = Bundle.load(bundle.path)
+    assert again.manifest.update.previous.generation == 4
+    named = {*again.manifest.files, "manifest.json"}
+    assert {entry.name for entry in bundle.path.iterdir()} == named
 
 
 _SHIM = """
@@ -328,3 +393,66 @@ def test_signatures_are_judged_as_by_cryptography(inside):
         # The same signature with the group's order added is refused, as RFC 8032 asks.
         more = int.from_bytes(signature[32:], "little") + ORDER
         assert not judged(public, text, signature[:32] + more.to_bytes(32, "little"))
+
+
+PRIME = 2**255 - 19
+CURVE = -121665 * pow(121666, -1, PRIME) % PRIME
+
+
+def plus(p, q):
+    """The sum of two points of the curve (RFC 8032, 5.1.4), as coordinates."""
+    product = CURVE * p[0] * q[0] * p[1] * q[1]
+    x = (p[0] * q[1] + q[0] * p[1]) * pow(1 + product, -1, PRIME)
+    y = (p[1] * q[1] + p[0] * q[0]) * pow(1 - product, -1, PRIME)
+    return x % PRIME, y % PRIME
+
+
+def times(n, point):
+    total = (0, 1)
+    for bit in bin(n)[2:]:
+        total = plus(total, total)
+        total = plus(total, point) if bit == "1" else total
+    return total
+
+
+def written(point):
+    return (point[1] | (point[0] & 1) << 255).to_bytes(32, "little")
+
+
+def at_height(y):
+    """A point with this y."""
+    square = (y * y - 1) * pow(CURVE * y * y + 1, -1, PRIME)
+    x = pow(square, (PRIME + 3) // 8, PRIME)
+    x = x if (x * x - square) % PRIME == 0 else x * pow(2, (PRIME - 1) // 4, PRIME) % PRIME
+    assert (x * x - square) % PRIME == 0
+    return x, y
+
+
+def test_the_equation_has_no_cofactor_as_in_cryptography(inside):
+    """Verifiers that multiply by 8 would take all of these: the key has a share of order 8."""
+    from cryptography.exceptions import InvalidSignature
+
+    base = at_height(4 * pow(5, -1, PRIME) % PRIME)
+    base = base if base[0] % 2 == 0 else (-base[0] % PRIME, base[1])
+    low = "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"
+    eighth = at_height(int.from_bytes(bytes.fromhex(low), "little"))
+    assert times(8, eighth) == (0, 1) != times(4, eighth)
+    assert times(ORDER, base) == (0, 1)
+    secret, nonce = 2**200 + 3, 2**190 + 7
+    public = written(plus(times(secret, base), eighth))
+    first = written(times(nonce, base))
+    seen = set()
+    for turn in range(40):
+        text = b"message %d" % turn
+        k = int.from_bytes(hashlib.sha512(first + public + text).digest(), "little") % ORDER
+        signature = first + ((nonce + k * secret) % ORDER).to_bytes(32, "little")
+        try:
+            ed25519.Ed25519PublicKey.from_public_bytes(public).verify(signature, text)
+            expected = True
+        except InvalidSignature:
+            expected = False
+        assert expected == (k % 8 == 0)
+        size = capi.ctypes.c_size_t(len(text))
+        assert (inside.verify(public, text, size, signature) == 1) == expected
+        seen.add(expected)
+    assert seen == {True, False}
