@@ -21,6 +21,7 @@ from edgetl.heads.lda_learning import Moments, shrinkage_target
 from edgetl.heads.learning import Lesson, Spectrum
 from edgetl.heads.linear import LinearHead
 from edgetl.heads.ops import Array, Float
+from edgetl.heads.resolvent import Resolvent
 from edgetl.heads.training import TrainingSet
 
 SHRINKAGES: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
@@ -106,7 +107,10 @@ class LdaHead(LinearHead):
         self.learner_ = Moments.empty(self.n_features_in_, self.shrinkage_)
 
     def _learn(self, lesson: Lesson) -> None:
-        self._adopt(self._statistics().after(lesson))
+        state = self._statistics()
+        if self._shared and len(lesson.codes) == 1 and isinstance(state.scatter, Resolvent):
+            state = replace(state, scatter=state.scatter.copy(self._own))
+        self._adopt(state.after(lesson))
 
     def _gather(self, lesson: Lesson) -> None:
         none = replace(lesson, places=np.empty(0, dtype=np.int64))

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-REHEARSED = 128
-"""Samples per call of `rehearse` that serve well: four steps of 32."""
+REHEARSED = 64
+"""Samples per call of `rehearse` that serve well: four steps of 16."""
 
 
 class Deck:

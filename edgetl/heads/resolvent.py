@@ -12,6 +12,7 @@ a at most r it is below ``2 ((r^0.5 - 1) / (r^0.5 + 1))^p``: 4e-9 with the const
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -119,9 +120,11 @@ class Resolvent:
         anchor = REACH * floor
         return cls.of(anchor * spectrum.resolvent(anchor), anchor, vectors)
 
-    def copy(self) -> Resolvent:
-        """One that can be changed without this one."""
-        return replace(self, inverse=self.inverse.copy(), powers=self.powers.copy())
+    def copy(
+        self, large: Callable[[NDArray[np.float64]], NDArray[np.float64]] = np.copy
+    ) -> Resolvent:
+        """One that can be changed without this one; `large` copies the inverse."""
+        return replace(self, inverse=large(self.inverse), powers=self.powers.copy())
 
     def add(self, row: NDArray[np.float64], shares: NDArray[np.float64]) -> None:
         """Add a row to the scatter and its multiples to the vectors, in place: O(ORDERS dim^2).
