@@ -210,6 +210,11 @@ class Incremental:
         self._shared = False
         return array.copy() if self._spares is None else self._spares.copy(array)
 
+    def _memory_like(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Memory to put a changed array of the statistics into, where another head has it too."""
+        self._shared = False
+        return np.empty_like(array) if self._spares is None else self._spares.like(array)
+
     def restore_learning(self, state: Mapping[str, NDArray[Any]]) -> Self:
         """Take back what `learning_state` gave, into the head that gave it, stored or not.
 

@@ -12,7 +12,6 @@ a at most r it is below ``2 ((r^0.5 - 1) / (r^0.5 + 1))^p``: 4e-9 with the const
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,8 +24,8 @@ from edgetl.native.resolvent import packed_multiply, resolvent_update
 
 FEW = 256
 """Up to so many rows a system of their number is solved faster than a resolvent is updated."""
-ORDERS = 7
-REACH = 1.25
+ORDERS = 6
+REACH = 1.15
 """A resolvent is anchored anew where floor and anchor are further apart than by this factor."""
 _SHIFTED = Polynomial(chebyshev.cheb2poly([0] * ORDERS + [1]))(Polynomial([-1, 2])).coef
 """Chebyshev's polynomial on [0, 1]."""
@@ -120,11 +119,9 @@ class Resolvent:
         anchor = REACH * floor
         return cls.of(anchor * spectrum.resolvent(anchor), anchor, vectors)
 
-    def copy(
-        self, large: Callable[[NDArray[np.float64]], NDArray[np.float64]] = np.copy
-    ) -> Resolvent:
-        """One that can be changed without this one; `large` copies the inverse."""
-        return replace(self, inverse=large(self.inverse), powers=self.powers.copy())
+    def copy(self) -> Resolvent:
+        """One that can be changed without this one."""
+        return replace(self, inverse=self.inverse.copy(), powers=self.powers.copy())
 
     def add(self, row: NDArray[np.float64], shares: NDArray[np.float64]) -> None:
         """Add a row to the scatter and its multiples to the vectors, in place: O(ORDERS dim^2).
@@ -138,6 +135,14 @@ class Resolvent:
         """
         root = self.anchor**0.5
         resolvent_update(self.inverse, self.powers, row / root, shares * root)
+
+    def added(
+        self, row: NDArray[np.float64], shares: NDArray[np.float64], room: NDArray[np.float64]
+    ) -> Resolvent:
+        """What `add` makes of this one, which stays; the inverse is written to `room`."""
+        root, powers = self.anchor**0.5, self.powers.copy()
+        resolvent_update(room, powers, row / root, shares * root, before=self.inverse)
+        return replace(self, inverse=room, powers=powers)
 
     def widened(
         self, count: int, places: NDArray[np.int64], vectors: NDArray[np.float64]

@@ -28,11 +28,16 @@ class Spares:
 
     def copy(self, array: NDArray[Any]) -> NDArray[Any]:
         """A copy that is nobody else's."""
+        given = self.like(array)
+        np.copyto(given, array)
+        return given
+
+    def like(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Memory of the same shape and type that is nobody else's, whatever is in it."""
         fits = [k for k in self._kept if k[0].shape == array.shape and k[0].dtype == array.dtype]
         free = next((memory for memory, user in fits if user() is None), None)
         memory = np.empty_like(array) if free is None else free
         given = memory[...]
-        np.copyto(given, array)
         others = [k for k in fits if k[0] is not memory]
         self._kept = [*others, (memory, weakref.ref(given))][-_KEPT:]
         return given
