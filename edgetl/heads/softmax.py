@@ -51,7 +51,7 @@ class SoftmaxHead(LinearHead):
     `forget_class` removes the output and leaves the others as they were learned beside it.
 
     `rehearse` takes a step for every 16 remembered samples, with the penalty, and uses the average
-    of the last points (see `edgetl.heads.descent`). With 64 samples after every `partial_fit` the
+    of the last points (see `edgetl.heads.descent`). With 128 samples after every `partial_fit` the
     head follows what `fit` finds with the same strength, in whichever order samples come; they must
     include new ones from when they are learned. Of the steps of `partial_fit` the latest call's
     stay beside the average, from the first `rehearse` on, so that what was just learned counts at
