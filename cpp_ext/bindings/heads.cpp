@@ -176,21 +176,28 @@ int packed_multiply(const Vector& matrix, const Matrix& vectors, const MatrixOut
 }
 
 int resolvent_update(const VectorOut& inverse, const Array<double, 3>& powers, const Vector& z,
-                     const Vector& shift, const VectorOut& scratch, std::string_view isa) {
+                     const Vector& shift, const VectorOut& scratch, std::string_view isa,
+                     const std::optional<Vector>& before) {
     const auto orders = powers.shape(0), classes = powers.shape(1), dim = powers.shape(2);
     require(inverse.shape(0) == dim * (dim + 1) / 2 && z.shape(0) == dim &&
                 shift.shape(0) == classes && orders > 0 &&
                 scratch.shape(0) >= orders * (dim + classes),
             "inverse, powers, z, shift and scratch do not fit each other");
+    require(!before || before->shape(0) == inverse.shape(0), "before and inverse differ in size");
     check_output(inverse, powers, z, shift, scratch);
+    if (before) {
+        check_output(inverse, *before);
+        check_output(powers, *before);
+        check_output(scratch, *before);
+    }
     check_output(powers, z, shift, scratch);
     check_output(scratch, z, shift);
     const edgetl::Isa level = named_isa(isa);
     nb::gil_scoped_release release;
-    return number(
-        edgetl::resolvent_update(inverse.data(), powers.data(), static_cast<std::int64_t>(orders),
-                                 static_cast<std::int64_t>(classes), static_cast<std::int64_t>(dim),
-                                 z.data(), shift.data(), scratch.data(), level));
+    return number(edgetl::resolvent_update(
+        inverse.data(), powers.data(), static_cast<std::int64_t>(orders),
+        static_cast<std::int64_t>(classes), static_cast<std::int64_t>(dim), z.data(), shift.data(),
+        scratch.data(), level, before ? before->data() : nullptr));
 }
 
 // The status, and the loss before the step.
@@ -290,6 +297,7 @@ void register_heads(nb::module_& module) {
     module.def("resolvent_update", &resolvent_update, nb::arg("inverse").noconvert(),
                nb::arg("powers").noconvert(), nb::arg("z").noconvert(),
                nb::arg("shift").noconvert(), nb::arg("scratch").noconvert(), nb::arg("isa"),
+               nb::arg("before").none().noconvert() = nb::none(),
                "Adds a term of rank one to a scatter seen through its resolvent; the status.");
     module.def("softmax_step", &softmax_step, nb::arg("features").noconvert(),
                nb::arg("codes").noconvert(), nb::arg("weights").none().noconvert(),

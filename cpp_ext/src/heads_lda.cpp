@@ -68,7 +68,8 @@ Status packed_multiply(const double* matrix, std::int64_t dim, const double* vec
 
 Status resolvent_update(double* inverse, double* powers, std::int64_t orders, std::int64_t classes,
                         std::int64_t dim, const double* z, const double* shift, double* scratch,
-                        Isa isa) {
+                        Isa isa, const double* before) {
+    if (!before) before = inverse;
     double check = 0;
     for (std::int64_t j = 0; j < dim; ++j) check += z[j] * 0.0;
     for (std::int64_t c = 0; c < classes; ++c) check += shift[c] * 0.0;
@@ -76,7 +77,7 @@ Status resolvent_update(double* inverse, double* powers, std::int64_t orders, st
 
     double *moves = scratch, *products = scratch + orders * dim;
     double leverage = 0;
-    dispatch<PackedMultiply>(isa, static_cast<const double*>(inverse), z, dim, moves, &leverage);
+    dispatch<PackedMultiply>(isa, before, z, dim, moves, &leverage);
     if (!std::isfinite(leverage)) return Status::kNotFinite;
     if (!(leverage > kLeastLeverage)) return Status::kRefused;
     dispatch<Project>(isa, z, static_cast<const double*>(powers), orders * classes, dim, products);
@@ -87,10 +88,10 @@ Status resolvent_update(double* inverse, double* powers, std::int64_t orders, st
     const double left = 1 + leverage;
     for (std::int64_t j = 0; j < dim; ++j) moves[j] /= left;
     if (orders > 1)
-        dispatch<PackedCorrectMultiply>(isa, inverse, static_cast<const double*>(moves), dim, left,
-                                        moves + dim);
+        dispatch<PackedCorrectMultiply>(isa, before, static_cast<const double*>(moves), dim, left,
+                                        inverse, moves + dim);
     else
-        dispatch<PackedCorrect>(isa, inverse, static_cast<const double*>(moves), dim, left);
+        dispatch<PackedCorrect>(isa, before, static_cast<const double*>(moves), dim, left, inverse);
     for (std::int64_t k = 2; k < orders; ++k) {
         double product = 0;
         dispatch<PackedMultiply>(isa, static_cast<const double*>(inverse),

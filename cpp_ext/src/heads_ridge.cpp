@@ -81,7 +81,8 @@ Status ridge_update(const RidgeState& state, std::int64_t dim, std::int64_t clas
         const double scale = effective / left;
         dispatch<Learn>(isa, state, dim, classes, static_cast<const double*>(step),
                         static_cast<const double*>(gain), targets, scale);
-        dispatch<PackedCorrect>(isa, state.inverse, static_cast<const double*>(gain), dim, scale);
+        dispatch<PackedCorrect>(isa, static_cast<const double*>(state.inverse),
+                                static_cast<const double*>(gain), dim, scale, state.inverse);
     }
     move_means(state, dim, classes, x, targets, weight / after);
     *state.total = after;

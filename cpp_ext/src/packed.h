@@ -44,12 +44,14 @@ struct PackedMultiply {
     }
 };
 
-// matrix -= scale x x^T.
+// changed = matrix - scale x x^T; `changed` may be `matrix`.
 struct PackedCorrect {
     template <int kWidth>
-    static EDGETL_INLINE bool run(double* matrix, const double* x, std::int64_t dim, double scale) {
-        double* row = matrix;
-        for (std::int64_t i = 0; i < dim; row += ++i) {
+    static EDGETL_INLINE bool run(const double* matrix, const double* x, std::int64_t dim,
+                                  double scale, double* changed) {
+        const double* row = matrix;
+        double* own = changed;
+        for (std::int64_t i = 0; i < dim; row += ++i, own += i) {
             const double factor = -(scale * x[i]);
             std::int64_t j = 0;
             for (; j + kLanes <= i + 1; j += kLanes) {
@@ -57,21 +59,22 @@ struct PackedCorrect {
                 p.load(row + j);
                 v.load(x + j);
                 p.add_product(v, factor);
-                p.store(row + j);
+                p.store(own + j);
             }
-            for (; j <= i; ++j) row[j] += x[j] * factor;
+            for (; j <= i; ++j) own[j] = row[j] + x[j] * factor;
         }
         return true;
     }
 };
 
-// Both in one pass: matrix -= scale x x^T, then out = matrix * x.
+// Both in one pass: changed = matrix - scale x x^T, then out = changed * x.
 struct PackedCorrectMultiply {
     template <int kWidth>
-    static EDGETL_INLINE bool run(double* matrix, const double* x, std::int64_t dim, double scale,
-                                  double* out) {
-        double* row = matrix;
-        for (std::int64_t i = 0; i < dim; row += ++i) {
+    static EDGETL_INLINE bool run(const double* matrix, const double* x, std::int64_t dim,
+                                  double scale, double* changed, double* out) {
+        const double* row = matrix;
+        double* kept = changed;
+        for (std::int64_t i = 0; i < dim; row += ++i, kept += i) {
             const double own = x[i], factor = -(scale * own);
             Eight<kWidth> sums;
             sums.zero();
@@ -82,7 +85,7 @@ struct PackedCorrectMultiply {
                 v.load(x + j);
                 y.load(out + j);
                 p.add_product(v, factor);
-                p.store(row + j);
+                p.store(kept + j);
                 sums.add_product(p, v);
                 y.add_product(p, own);
                 y.store(out + j);
@@ -90,12 +93,12 @@ struct PackedCorrectMultiply {
             double lanes[kLanes];
             sums.store(lanes);
             for (std::int64_t left = j; left < i; ++left) {
-                row[left] += x[left] * factor;
-                lanes[left - j] += row[left] * x[left];
-                out[left] += row[left] * own;
+                kept[left] = row[left] + x[left] * factor;
+                lanes[left - j] += kept[left] * x[left];
+                out[left] += kept[left] * own;
             }
-            row[i] += own * factor;
-            out[i] = sum_lanes(lanes) + row[i] * own;
+            kept[i] = row[i] + own * factor;
+            out[i] = sum_lanes(lanes) + kept[i] * own;
         }
         return true;
     }

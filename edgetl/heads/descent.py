@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from edgetl.heads.base import stored
 from edgetl.heads.learning import Lesson
 from edgetl.native.heads import Parameters, SgdStep, softmax_step
 
-_BATCH = 32
+_BATCH = 16
 _SPREAD = 10.0
 """What the mean square of the scaled features is made, beside the 1 that the intercept is of."""
 _RATE = 0.4
@@ -86,7 +87,7 @@ class Descent:
         weights: NDArray[np.float64],
         strengths: tuple[float, float],
     ) -> tuple[Descent, float]:
-        """After a step for every 32 samples, in the order they are in: O(n classes dim).
+        """After a step for every 16 samples, in the order they are in: O(n classes dim).
 
         Args:
             features: (n, dim).
@@ -100,14 +101,15 @@ class Descent:
         """
         total = float(weights.sum())
         shares = weights / total
-        parts = np.array_split(np.arange(len(codes)), -(-len(codes) // _BATCH))
+        parts = _parts(len(codes))
         mean, rows, squares = _centred(features, shares)
         spread = float(shares @ squares)
         strength = min(max(1 / spread, strengths[0]), strengths[1])
         # The widest part bounds the curvature of each step.
         widest = len(parts) * max(float(shares[part] @ squares[part]) for part in parts)
         root = (widest / _SPREAD) ** 0.5
-        rows = (rows * rows.dtype.type(1 / root)).astype(np.float32, copy=False)
+        rows *= rows.dtype.type(1 / root)
+        rows = rows.astype(np.float32, copy=False)
         l2 = 1 / (strength * total * root**2)
         settled = min(_SETTLED, 2 * total)
         rate = min(_RATE, (1 - _MOMENTUM) / (settled * l2))
@@ -115,8 +117,7 @@ class Descent:
         speed = _inwards((self.coef_speed, self.intercept_speed), mean, root)
         average = _inwards((self.coef_average, self.intercept_average), mean, root)
         scale = 1.0
-        for part in parts:
-            some = slice(part[0], part[-1] + 1)
+        for some in parts:
             # A step takes the mean of its part, as heavy as it may be; what adds up without bias is
             # the mean times the weight. The momentum is seen in that unit meanwhile.
             before, scale = scale, len(parts) * float(shares[some].sum())
@@ -125,7 +126,8 @@ class Descent:
             step = SgdStep(rate=rate * scale, l2=l2 / scale, momentum=_MOMENTUM)
             softmax_step(rows[some], codes[some], point, step, velocity=speed, weights=shares[some])
             for mine, newest in zip(average, point, strict=True):
-                mine += _AVERAGED * (newest - mine)
+                mine *= 1 - _AVERAGED
+                mine += _AVERAGED * newest
         for moving in speed:
             moving *= scale
         pairs = (_outwards(pair, mean, root) for pair in (point, speed, average))
@@ -158,6 +160,12 @@ class Descent:
 
 
 _PER_CLASS = tuple(f.name for f in fields(Descent) if f.name not in ("mean", "rested"))
+
+
+def _parts(count: int) -> list[slice]:
+    """As few parts of alike size as have up to `_BATCH` samples."""
+    ends = [count * part // -(-count // _BATCH) for part in range(-(-count // _BATCH) + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 def _centred(

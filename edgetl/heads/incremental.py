@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgetl.errors import CorruptError
 from edgetl.heads.learning import Lesson, lesson_of
+from edgetl.heads.spare import Spares
 from edgetl.heads.validate import NotFittedError, borrowed
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Incremental:
     n_features_in_: int
     temperature_: float
     learner_: Any
+    _shared = False
+    _spares: Spares | None = None
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
@@ -213,8 +216,22 @@ class Incremental:
         """
         found = copy(self)
         if self.needs_statistics and hasattr(self, "learner_"):
-            found.learner_ = deepcopy(self.learner_)
+            # Whichever of the two learns first copies what it is about to change.
+            self._shared = found._shared = True
+            found._spares = self._spares = getattr(self, "_spares", None) or Spares()
         return found
+
+    def _own(self, array: NDArray[Any], *, copy: bool = False) -> NDArray[Any]:
+        """An array of the statistics to be changed in place; a copy if another head has it too."""
+        if not self._shared and not copy:
+            return array
+        self._shared = False
+        return array.copy() if self._spares is None else self._spares.copy(array)
+
+    def _memory_like(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Memory to put a changed array of the statistics into, where another head has it too."""
+        self._shared = False
+        return np.empty_like(array) if self._spares is None else self._spares.like(array)
 
     def restore_learning(self, state: Mapping[str, NDArray[Any]]) -> Self:
         """Take back what `learning_state` gave, into the head that gave it, stored or not.

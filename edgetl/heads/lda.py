@@ -38,9 +38,9 @@ class LdaHead(LinearHead):
 
     `partial_fit` is O(dim^2) per sample (see `edgetl.heads.resolvent`) and equals the batch
     solution for the same shrinkage, in any order, within 1e-8 of the largest coefficient on
-    features as networks give them. Each time that the trace of the scatter has grown by half, about
-    as often as the number of samples has, one call takes O(dim^3). ledoit-wolf's shrinkage is not
-    estimated anew. `forget_class` removes the mean and the share of the class; how its samples
+    features as networks give them. Each time that the trace of the scatter has grown by a third,
+    about as often as the number of samples has, one call takes O(dim^3). ledoit-wolf's shrinkage is
+    not estimated anew. `forget_class` removes the mean and the share of the class; how its samples
     scattered stays in the covariance.
 
     Args:
@@ -53,7 +53,7 @@ class LdaHead(LinearHead):
         accuracies_: (amounts,) leave-one-out accuracy in ascending order of shrinkage; None if
             nothing was left out.
         learner_: What `partial_fit` goes on from: at first as `fit` leaves it, up to 8 dim^2 bytes,
-            then 4 dim^2 and 56 bytes per coefficient. The first sample learned after a fit to n
+            then 4 dim^2 and 48 bytes per coefficient. The first sample learned after a fit to n
             takes O(n^2 dim) up to n = 256 + classes, O(n dim^2) up to n = dim, beyond that
             O(dim^3).
     """
@@ -106,7 +106,8 @@ class LdaHead(LinearHead):
         self.learner_ = Moments.empty(self.n_features_in_, self.shrinkage_)
 
     def _learn(self, lesson: Lesson) -> None:
-        self._adopt(self._statistics().after(lesson))
+        room = self._memory_like if self._shared else None
+        self._adopt(self._statistics().after(lesson, room))
 
     def _gather(self, lesson: Lesson) -> None:
         none = replace(lesson, places=np.empty(0, dtype=np.int64))

@@ -8,7 +8,7 @@ chosen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -22,6 +22,7 @@ from edgetl.heads.resolvent import FEW, FewRows, Resolvent
 from edgetl.native.reference_heads import unpack
 
 Scatter: TypeAlias = FewRows | Resolvent
+Room: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ONE_BY_ONE = 16
 """Up to so many samples at once are learned in turn: a batch costs some of them."""
 
@@ -74,18 +75,22 @@ class Moments:
             return float("inf")
         return float(self.shrinkage / (1 - self.shrinkage) * self.trace / self.means.shape[1])
 
-    def after(self, lesson: Lesson) -> Moments:
+    def after(self, lesson: Lesson, room: Room | None = None) -> Moments:
         """With these samples too: O(dim^2) each, and O(dim^3) now and then.
 
-        Where this holds a resolvent, it must not be used any more.
+        Args:
+            lesson: The samples.
+            room: Gives memory like the resolvent's inverse, for the one with one sample more. None:
+                where this holds a resolvent, it must not be used any more.
         """
         if isinstance(self.scatter, FewRows) or len(lesson.codes) > ONE_BY_ONE:
             return self._after_batch(lesson)
         state = self._widened(lesson)
         if len(lesson.codes) > 1:  # a single update changes nothing if it fails
+            room = None
             state = replace(state, scatter=state.scatter.copy())  # type: ignore[union-attr]
         for row, code, weight in zip(lesson.features, lesson.codes, lesson.weights, strict=True):
-            state = state._after_one(row.astype(np.float64), int(code), float(weight))
+            state = state._after_one(row.astype(np.float64), int(code), float(weight), room)
         return state
 
     def only(self, kept: NDArray[np.int64]) -> Moments:
@@ -181,8 +186,10 @@ class Moments:
             scatter = scatter.widened(len(means), lesson.places, means[new])
         return replace(self, means=means, totals=lesson.grown(self.totals), scatter=scatter)
 
-    def _after_one(self, x: NDArray[np.float64], code: int, weight: float) -> Moments:
-        """With one sample of a known class; its means and weights, and a resolvent, change."""
+    def _after_one(
+        self, x: NDArray[np.float64], code: int, weight: float, room: Room | None
+    ) -> Moments:
+        """With one sample of a known class; means and weights change, and without room all."""
         scatter = self.scatter
         assert isinstance(scatter, Resolvent)
         before = self.totals[code]
@@ -193,7 +200,10 @@ class Moments:
         if trace > self.trace:
             shares = np.zeros(len(self.totals))
             shares[code] = np.sqrt(weight / (before * after))
-            scatter.add(row, shares)
+            if room is None:
+                scatter.add(row, shares)
+            else:
+                scatter = scatter.added(row, shares, room(scatter.inverse))
         self.means[code] += step * (weight / after)
         self.totals[code] = after
         found = replace(self, total=self.total + weight, trace=trace)

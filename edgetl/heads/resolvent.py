@@ -24,8 +24,8 @@ from edgetl.native.resolvent import packed_multiply, resolvent_update
 
 FEW = 256
 """Up to so many rows a system of their number is solved faster than a resolvent is updated."""
-ORDERS = 7
-REACH = 1.25
+ORDERS = 6
+REACH = 1.15
 """A resolvent is anchored anew where floor and anchor are further apart than by this factor."""
 _SHIFTED = Polynomial(chebyshev.cheb2poly([0] * ORDERS + [1]))(Polynomial([-1, 2])).coef
 """Chebyshev's polynomial on [0, 1]."""
@@ -135,6 +135,14 @@ class Resolvent:
         """
         root = self.anchor**0.5
         resolvent_update(self.inverse, self.powers, row / root, shares * root)
+
+    def added(
+        self, row: NDArray[np.float64], shares: NDArray[np.float64], room: NDArray[np.float64]
+    ) -> Resolvent:
+        """What `add` makes of this one, which stays; the inverse is written to `room`."""
+        root, powers = self.anchor**0.5, self.powers.copy()
+        resolvent_update(room, powers, row / root, shares * root, before=self.inverse)
+        return replace(self, inverse=room, powers=powers)
 
     def widened(
         self, count: int, places: NDArray[np.int64], vectors: NDArray[np.float64]

@@ -105,7 +105,7 @@ class RidgeHead(LinearHead):
         old = self._statistics()
         state = RidgeState(
             # One update changes nothing if it fails; before several there has to be a copy.
-            old.inverse if len(lesson.codes) == 1 else old.inverse.copy(),
+            self._own(old.inverse, copy=len(lesson.codes) > 1),
             lesson.grown(old.coef),
             lesson.grown(old.intercept, -1.0),
             old.mean.copy(),

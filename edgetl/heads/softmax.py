@@ -50,7 +50,7 @@ class SoftmaxHead(LinearHead):
     new class starts as the mean of the others; while there is one class nothing can be learned.
     `forget_class` removes the output and leaves the others as they were learned beside it.
 
-    `rehearse` takes a step for every 32 remembered samples, with the penalty, and uses the average
+    `rehearse` takes a step for every 16 remembered samples, with the penalty, and uses the average
     of the last points (see `edgetl.heads.descent`). With 128 samples after every `partial_fit` the
     head follows what `fit` finds with the same strength, in whichever order samples come; they must
     include new ones from when they are learned. Of the steps of `partial_fit` the latest call's

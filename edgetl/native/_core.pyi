@@ -87,6 +87,7 @@ def resolvent_update(
     shift: NDArray[np.float64],
     scratch: NDArray[np.float64],
     isa: str,
+    before: NDArray[np.float64] | None = None,
 ) -> int: ...
 def softmax_step(
     features: NDArray[np.float32],

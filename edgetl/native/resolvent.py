@@ -55,6 +55,8 @@ def resolvent_update(
     powers: NDArray[np.float64],
     z: NDArray[np.float64],
     shift: NDArray[np.float64],
+    *,
+    before: NDArray[np.float64] | None = None,
 ) -> None:
     """Add z z^T to a scatter and z shift^T to what its resolvent was applied to, in place.
 
@@ -62,10 +64,11 @@ def resolvent_update(
     vector, however many columns M has: O(orders dim^2 + orders^2 classes dim).
 
     Args:
-        inverse: (dim (dim + 1) / 2,) P, packed; changed.
+        inverse: (dim (dim + 1) / 2,) P, packed; changed, or with `before` only written.
         powers: (orders, classes, dim) the transposed powers; changed.
         z: (dim,).
         shift: (classes,).
+        before: (dim (dim + 1) / 2,) the P to start from, which stays; None: `inverse`.
 
     Raises:
         TypeError: An array has another type.
@@ -79,13 +82,21 @@ def resolvent_update(
     check_array("shift", shift, (classes,), np.float64)
     check_apart(("inverse", inverse), ("powers", powers), ("z", z), ("shift", shift))
     check_apart(("powers", powers), ("z", z), ("shift", shift))
+    if before is not None:
+        check_array("before", before, inverse.shape, np.float64)
+        check_apart(("inverse", inverse), ("before", before))
+        check_apart(("powers", powers), ("before", before))
     if orders < 1:
         raise ValueError("powers must hold at least the first")
     if compiled():
         scratch = np.empty(orders * (dim + classes))
-        status = _core.resolvent_update(inverse, powers, z, shift, scratch, instruction_set())
+        status = _core.resolvent_update(
+            inverse, powers, z, shift, scratch, instruction_set(), before
+        )
     else:
         status = OK
+        if before is not None:
+            inverse[:] = before
         try:
             reference.resolvent_update(inverse, powers, z, shift)
         except reference.RefusedError:

@@ -160,9 +160,9 @@ class Learner(LearnerState):
         codes = np.array([places[name] for name in names], dtype=np.int64)
         if not getattr(self._head, "rehearses", False):
             return Event(labels, features, codes, weights, neighbours=self._most_neighbours)
-        # Steps depend on their order: samples that come sorted by class are mixed.
-        order = np.random.default_rng(number).permutation(len(codes))
-        features, codes, weights = features[order], codes[order], weights[order]
+        if len(codes) > 1:  # steps depend on their order: samples sorted by class are mixed
+            order = np.random.default_rng(number).permutation(len(codes))
+            features, codes, weights = features[order], codes[order], weights[order]
         draws = batches(
             self._memory.pools(labels),
             features.astype(np.float16),

@@ -47,7 +47,7 @@ class LearningOptions:
 
     memory_bytes: int = 4_000_000
     policy: Literal["balanced", "reservoir"] = "balanced"
-    rehearsal: int = 128
+    rehearsal: int = 64
     guard: Literal["refuse", "quarantine", "off"] = "refuse"
     max_drop: float = 2.0
     max_class_drop: float = 25.0

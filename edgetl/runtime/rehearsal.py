@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from functools import lru_cache
 from math import gcd
 from typing import TypeAlias
 
@@ -61,10 +62,15 @@ def batches(
         for code, count in counts.items():
             chosen = _chosen(len(pools[code]), count, own[code], code, generation + step)
             order += [((i + 0.5) / count, code, place) for i, place in enumerate(chosen)]
-        for row, (_, code, place) in enumerate(sorted(order)):
-            drawn[step, row], weight, numbers[step, row] = pools[code][place]
-            drawn_codes[step, row] = code
-            drawn_weights[step, row] = weight * len(pools[code]) / counts[code]
+        order.sort()
+        cards = [pools[code][place] for _, code, place in order]
+        np.concatenate([card[0] for card in cards], out=drawn[step].reshape(-1))
+        numbers[step] = [card[2] for card in cards]
+        drawn_codes[step] = [code for _, code, _ in order]
+        stands = {code: len(pools[code]) / count for code, count in counts.items()}
+        drawn_weights[step] = [
+            card[1] * stands[code] for card, (_, code, _) in zip(cards, order, strict=True)
+        ]
     return Draws(drawn, numbers, drawn_codes, drawn_weights)
 
 
@@ -86,16 +92,18 @@ def _chosen(size: int, count: int, fresh: int, code: int, turn: int) -> list[int
     """Places in a pool: the last `fresh` ones, and others in turn."""
     chosen = list(range(size - fresh, size))
     start = turn * count
-    strides: dict[int, tuple[int, int]] = {}
-    for step in range(count - fresh):
-        # A round is a stride through the pool that meets everyone once.
-        number, place = divmod(start + step, size)
-        if number not in strides:
-            chance = random.Random(1009 * number + code)
-            stride = chance.randrange(1, size + 1)
-            while gcd(stride, size) != 1:
-                stride = stride % size + 1
-            strides[number] = stride, chance.randrange(size)
-        stride, shift = strides[number]
+    for step in range(start, start + count - fresh):
+        number, place = divmod(step, size)
+        stride, shift = _round(number, code, size)
         chosen.append((place * stride + shift) % size)
     return chosen
+
+
+@lru_cache(1024)
+def _round(number: int, code: int, size: int) -> tuple[int, int]:
+    """A stride through a pool that meets everyone once, and where it starts."""
+    chance = random.Random(1009 * number + code)
+    stride = chance.randrange(1, size + 1)
+    while gcd(stride, size) != 1:
+        stride = stride % size + 1
+    return stride, chance.randrange(size)

@@ -101,10 +101,11 @@ Status packed_multiply(const double* matrix, std::int64_t dim, const double* vec
 // ... for M (classes, dim), both changed to what they are with S + z z^T for S and M + shift z^T
 // for M: O(orders dim^2 + orders^2 dim classes). z: (dim); shift: (classes); scratch: orders dim +
 // orders classes; orders from 1 on. kRefused if the inverse is not positive definite. Anything but
-// kOk: nothing was changed.
+// kOk: nothing was changed. With `before`, that is the inverse to start from, which stays as it is,
+// and `inverse` is only written.
 Status resolvent_update(double* inverse, double* powers, std::int64_t orders, std::int64_t classes,
                         std::int64_t dim, const double* z, const double* shift, double* scratch,
-                        Isa isa);
+                        Isa isa, const double* before = nullptr);
 
 // ---- heads_sgd.cpp: softmax regression ----
 
