@@ -33,16 +33,19 @@ from edgetl.native.heads import nearest, unit_rows
 _SMALL = 1 << 18
 """Products up to which OpenBLAS uses one thread."""
 _SINCE_BEST = 5
+_FEWEST = 5
+RIGHT, WRONG = -1, -2
 _FEW = 64
 """Up to so many new neighbours are compared with the ones known before."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """When an update is harmful; points of accuracy, and the level of the sign test."""
+    """When an update is harmful; the first three in points, and the level of the sign test."""
 
     max_drop: float
     max_class_drop: float
+    max_claim: float
     level: float
 
 
@@ -54,9 +57,10 @@ class Verdict:
         before: Accuracy of the head in use on the guard part, None without any.
         after: Of the head with the update.
         samples: Guard samples.
-        falls: Points that classes lost from `before` to `after`, the worst first.
+        falls: Points that classes lost from `before` to `after`, the worst first; those that later
+            classes claim count as lost.
         reason: Why the update is harmful; empty if it is not.
-        right: (g,) which samples the updated head has right.
+        answers: (g,) of the updated head, see `Guard.answers`.
     """
 
     before: float | None
@@ -64,7 +68,7 @@ class Verdict:
     samples: int
     falls: dict[str, float]
     reason: str
-    right: NDArray[np.bool_]
+    answers: NDArray[np.int64]
 
 
 @dataclass(eq=False)
@@ -74,64 +78,108 @@ class Guard:
     Attributes:
         features: (g, dim) float32.
         labels: (g,) label of each.
-        right: (g,) which ones the head in use has right.
+        known: Classes that did not come by learning here.
+        answers: (g,) of the head in use: `RIGHT`, `WRONG`, or the column of the later class that
+            claims the sample.
         anchor: (g,) which ones the best head had right.
     """
 
     features: NDArray[np.float32]
     labels: NDArray[np.str_]
-    right: NDArray[np.bool_] = field(init=False)
+    known: frozenset[str]
+    answers: NDArray[np.int64] = field(init=False)
     anchor: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.right = np.zeros(len(self.labels), dtype=bool)
+        self.answers = np.full(len(self.labels), WRONG)
         self.anchor = self.right
         self._neighbours = Neighbours()
+        self._order: tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """(g,) which ones the head in use has right."""
+        return self.answers == RIGHT
+
     def adopt(self, head: Head, labels: tuple[str, ...]) -> None:
         """Take a head as the one in use, and as the anchor."""
-        self.right = self.answered(head, labels)
+        self.answers = self.answered(head, labels)
         self.anchor = self.right
 
-    def answered(self, head: Head, labels: tuple[str, ...]) -> NDArray[np.bool_]:
-        """Which samples a head has right."""
+    def answered(self, head: Head, labels: tuple[str, ...]) -> NDArray[np.int64]:
+        """A head's answers, as in `answers`."""
         if not len(self):
-            return np.zeros(0, dtype=bool)
+            return np.zeros(0, np.int64)
         columns = self._columns(head)
-        return np.asarray(np.array(labels)[columns] == self.labels)
+        if self._order is None or self._order[0] != labels:
+            self._order = (labels, *self._ages(labels))
+        _, ages, own = self._order
+        found = ages[columns]
+        later = found > ages[own]
+        return np.where(columns == own, RIGHT, np.where(later, columns, WRONG))
 
-    def judge(self, head: Head, labels: tuple[str, ...], rule: Rule | None) -> Verdict:
+    def _ages(self, labels: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which classes came after which, and the column of each sample's own class."""
+        ages = [0 if label in self.known else 1 + i for i, label in enumerate(labels)]
+        columns = {label: i for i, label in enumerate(labels)}
+        # A class that is not there (any more) can't lose samples to later ones.
+        own = [columns.get(label, len(labels)) for label in self.labels.tolist()]
+        return np.array([*ages, len(labels) + 1]), np.array(own)
+
+    def judge(
+        self,
+        head: Head,
+        labels: tuple[str, ...],
+        rule: Rule | None,
+        *,
+        agreed: bool = False,
+    ) -> Verdict:
         """Judge a head that is to take the place of the one in use.
 
         Args:
             head: The head with the update.
             labels: Its labels.
             rule: When to find it harmful; None: never.
+            agreed: Whether the head in use had every sample of the update right.
         """
-        right = self.answered(head, labels)
+        answers = self.answered(head, labels)
         if not len(self):
-            return Verdict(None, None, 0, {}, "", right)
-        before, after = float(self.right.mean()), float(right.mean())
-        falls = self.falls(self.right, right) if not np.array_equal(right, self.right) else {}
-        reason = "" if rule is None else self._harm(right, rule, falls)
-        return Verdict(before, after, len(self), falls, reason, right)
+            return Verdict(None, None, 0, {}, "", answers)
+        old, new = self.right, answers == RIGHT
+        falls, reason = {}, ""
+        if not np.array_equal(self.answers, answers):
+            falls = self.falls(old, new)
+            reason = "" if rule is None else self._harm(answers, labels, rule, falls, agreed=agreed)
+        return Verdict(float(old.mean()), float(new.mean()), len(self), falls, reason, answers)
+
+    def best(self, answers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """The anchor once a head with these answers is in use; new samples may follow the old.
+
+        What later classes claim is left out, so that they can grow.
+        """
+        right, old = answers == RIGHT, len(self.anchor)
+        anchor = np.concatenate([self.anchor, right[old:]])
+        free = answers < 0
+        if right.sum() < anchor[free].sum():
+            return anchor
+        return np.where(free, right, anchor)
 
     def joined(self, features: NDArray[np.float32], labels: list[str]) -> Guard:
         """The guard part with more samples, which nobody answered yet."""
-        found = Guard(
+        return Guard(
             np.concatenate([self.features, features]),
             np.concatenate([self.labels, np.array(labels, dtype=np.str_)]),
+            self.known,
         )
-        return found
 
     def without(self, label: str) -> Guard:
         """The guard part without a class, and the answers to what stays."""
         rows = self.labels != label
-        found = Guard(self.features[rows], self.labels[rows])
-        found.right, found.anchor = self.right[rows], self.anchor[rows]
+        found = Guard(self.features[rows], self.labels[rows], self.known)
+        found.answers, found.anchor = self.answers[rows], self.anchor[rows]
         return found
 
     def falls(self, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> dict[str, float]:
@@ -143,40 +191,66 @@ class Guard:
         order = np.argsort(-points, kind="stable")
         return {str(names[i]): round(float(points[i]), 2) for i in order if points[i] > 0}
 
-    def _harm(self, right: NDArray[np.bool_], rule: Rule, falls: dict[str, float]) -> str:
-        whole = np.ones(len(self), dtype=bool)
-        for before, level, since in (
-            (self.right, rule.level, ""),
-            (self.anchor, rule.level / _SINCE_BEST, " since it was best"),
-        ):
-            found = self._worse(whole, before, right, rule.max_drop, level)
+    def _harm(
+        self,
+        answers: NDArray[np.int64],
+        labels: tuple[str, ...],
+        rule: Rule,
+        falls: dict[str, float],
+        *,
+        agreed: bool,
+    ) -> str:
+        free = answers < 0
+        measures = [(self.right, free & (self.answers < 0), rule.level, "")]
+        if not agreed:
+            measures.append((self.anchor, free, rule.level / _SINCE_BEST, " since it was best"))
+        for before, rows, level, since in measures:
+            found = self._worse(rows, before, answers, rule.max_drop, level)
             if found:
                 worst = [f"{label} {points:.0f}" for label, points in list(falls.items())[:5]]
                 return f"accuracy on {found}{since}; points lost: {', '.join(worst)}"
             for label in falls:
-                rows = self.labels == label
-                found = self._worse(rows, before, right, rule.max_class_drop, level)
+                own = rows & (self.labels == label)
+                found = self._worse(own, before, answers, rule.max_class_drop, level)
                 if found:
                     return f"accuracy of {label!r} on {found}{since}"
-        return ""
+        return self._claim(answers, labels, rule)
 
     def _worse(
         self,
         rows: NDArray[np.bool_],
         before: NDArray[np.bool_],
-        right: NDArray[np.bool_],
+        answers: NDArray[np.int64],
         most: float,
         level: float,
     ) -> str:
-        now, old, new = self.right[rows], before[rows], right[rows]
+        old, new = before[rows], (answers == RIGHT)[rows]
         lost, won = int((old & ~new).sum()), int((new & ~old).sum())
-        drop = 100 * (lost - won) / len(new)
-        if new.sum() >= now.sum() or drop <= most or chance(lost, won) > level:
+        if new.sum() >= self.right[rows].sum() or 100 * (lost - won) <= most * len(new):
+            return ""
+        if chance(lost, won) > level:
             return ""
         return (
             f"{len(new)} guard samples would fall from {old.mean():.1%} to {new.mean():.1%} "
             f"({lost} lost, {won} won), more than {most:g} points"
         )
+
+    def _claim(self, answers: NDArray[np.int64], labels: tuple[str, ...], rule: Rule) -> str:
+        for label in np.unique(self.labels[answers >= 0]).tolist():
+            own = self.anchor & (self.labels == label)
+            taken = answers[own & (answers >= 0)]
+            before = int((own & (self.answers >= 0)).sum())
+            few = len(taken) < _FEWEST or 100 * len(taken) <= rule.max_claim * own.sum()
+            if few or len(taken) <= before:
+                continue
+            names = [labels[column] for column in np.unique(taken)]
+            most = max(names, key=lambda name: int((taken == labels.index(name)).sum()))
+            return (
+                f"{most!r} looks like {label!r}: of {own.sum()} guard samples of {label!r} that "
+                f"were right, {len(taken)} would be taken for "
+                f"{'it' if len(names) == 1 else 'later classes'}, more than {rule.max_claim:g}%"
+            )
+        return ""
 
     def _columns(self, head: Head) -> NDArray[np.int64]:
         if isinstance(head, KnnHead):
