@@ -2,23 +2,35 @@
 
 **The rule.** Every guard sample is answered by the head with the update, by the head in use and by
 the best head so far (the anchor: small losses must not add up unnoticed). Compared with one of the
-latter, ``lost`` samples were right and are wrong, ``won`` ones the other way round. An update that
-makes fewer guard samples right than the head in use is harmful if
+latter, ``lost`` samples were right and are wrong, ``won`` ones the other way round. A new class
+makes a problem harder, so a sample that goes to another class that was learned here is no such
+loss: it is claimed, and left out. An update that loses more than it wins from the head in use is
+harmful if
 
 - accuracy falls by more than `max_drop` points, and that is more than noise: if each changed sample
   were as likely to change for the better, so many of them would change for the worse with a
   probability of at most `level` (the exact sign test, McNemar 1947); or
 - the same of one class with `max_class_drop`; or
 - either compared with the anchor, at a fifth of the level, since there are many updates to err in.
+  Not so where the bundle's own head has all samples of the update right: these are no corrections,
+  and what more of one class costs another it would cost a fit to all of them too.
+
+It is also harmful if classes learned here claim more of what the anchor had right of a class than
+before, at least 5 samples and more than `max_claim` percent: a known class under another name.
 
 At a level of 0.05 it takes 5 samples that change for the worse and none for the better (7 since the
 anchor): with fewer than 5 guard samples nothing is ever refused, and with a thousand `max_drop`
-alone decides. One mislabelled sample that changes little is kept; what many of them may do together
-is bounded. It knows nothing about how an update came about or what becomes of it.
+alone decides. What is mislabelled and does little is kept: one sample, or 20 where a class has 150;
+what many of them may do together is bounded.
+
+FALSE_REFUSALS
+
+It knows nothing about how an update came about or what becomes of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import comb
 from typing import Any
@@ -57,8 +69,8 @@ class Verdict:
         before: Accuracy of the head in use on the guard part, None without any.
         after: Of the head with the update.
         samples: Guard samples.
-        falls: Points that classes lost from `before` to `after`, the worst first; those that later
-            classes claim count as lost.
+        falls: Points that classes lost from `before` to `after`, the worst first; those that
+            classes learned here claim count as lost.
         reason: Why the update is harmful; empty if it is not.
         answers: (g,) of the updated head, see `Guard.answers`.
     """
@@ -79,8 +91,8 @@ class Guard:
         features: (g, dim) float32.
         labels: (g,) label of each.
         known: Classes that did not come by learning here.
-        answers: (g,) of the head in use: `RIGHT`, `WRONG`, or the column of the later class that
-            claims the sample.
+        answers: (g,) of the head in use: `RIGHT`, `WRONG`, or the column of the class learned here
+            that claims the sample.
         anchor: (g,) which ones the best head had right.
     """
 
@@ -94,7 +106,7 @@ class Guard:
         self.answers = np.full(len(self.labels), WRONG)
         self.anchor = self.right
         self._neighbours = Neighbours()
-        self._order: tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._order: tuple[tuple[str, ...], NDArray[np.bool_], NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -115,19 +127,13 @@ class Guard:
             return np.zeros(0, np.int64)
         columns = self._columns(head)
         if self._order is None or self._order[0] != labels:
-            self._order = (labels, *self._ages(labels))
-        _, ages, own = self._order
-        found = ages[columns]
-        later = found > ages[own]
-        return np.where(columns == own, RIGHT, np.where(later, columns, WRONG))
-
-    def _ages(self, labels: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which classes came after which, and the column of each sample's own class."""
-        ages = [0 if label in self.known else 1 + i for i, label in enumerate(labels)]
-        columns = {label: i for i, label in enumerate(labels)}
-        # A class that is not there (any more) can't lose samples to later ones.
-        own = [columns.get(label, len(labels)) for label in self.labels.tolist()]
-        return np.array([*ages, len(labels) + 1]), np.array(own)
+            learned = [label not in self.known for label in labels]
+            places = {label: column for column, label in enumerate(labels)}
+            own = [places.get(label, len(labels)) for label in self.labels.tolist()]
+            self._order = (labels, np.array(learned), np.array(own))
+        _, claims, own_columns = self._order
+        others = np.where(claims[columns], columns, WRONG)
+        return np.where(columns == own_columns, RIGHT, others)
 
     def judge(
         self,
@@ -135,7 +141,7 @@ class Guard:
         labels: tuple[str, ...],
         rule: Rule | None,
         *,
-        agreed: bool = False,
+        agreed: Callable[[], bool] | None = None,
     ) -> Verdict:
         """Judge a head that is to take the place of the one in use.
 
@@ -143,7 +149,7 @@ class Guard:
             head: The head with the update.
             labels: Its labels.
             rule: When to find it harmful; None: never.
-            agreed: Whether the head in use had every sample of the update right.
+            agreed: Tells whether the bundle's head had every sample of the update right; None: not.
         """
         answers = self.answered(head, labels)
         if not len(self):
@@ -158,7 +164,7 @@ class Guard:
     def best(self, answers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """The anchor once a head with these answers is in use; new samples may follow the old.
 
-        What later classes claim is left out, so that they can grow.
+        What classes learned here claim is left out, so that they can grow.
         """
         right, old = answers == RIGHT, len(self.anchor)
         anchor = np.concatenate([self.anchor, right[old:]])
@@ -198,23 +204,37 @@ class Guard:
         rule: Rule,
         falls: dict[str, float],
         *,
-        agreed: bool,
+        agreed: Callable[[], bool] | None,
     ) -> str:
         free = answers < 0
-        measures = [(self.right, free & (self.answers < 0), rule.level, "")]
-        if not agreed:
-            measures.append((self.anchor, free, rule.level / _SINCE_BEST, " since it was best"))
-        for before, rows, level, since in measures:
-            found = self._worse(rows, before, answers, rule.max_drop, level)
-            if found:
-                worst = [f"{label} {points:.0f}" for label, points in list(falls.items())[:5]]
-                return f"accuracy on {found}{since}; points lost: {', '.join(worst)}"
-            for label in falls:
-                own = rows & (self.labels == label)
-                found = self._worse(own, before, answers, rule.max_class_drop, level)
-                if found:
-                    return f"accuracy of {label!r} on {found}{since}"
+        both = free & (self.answers < 0)
+        found = self._fall(self.right, both, answers, rule, rule.level, falls)
+        if found:
+            return found
+        found = self._fall(self.anchor, free, answers, rule, rule.level / _SINCE_BEST, falls)
+        if found and not (agreed is not None and agreed()):
+            return f"since it was best, {found}"
         return self._claim(answers, labels, rule)
+
+    def _fall(
+        self,
+        before: NDArray[np.bool_],
+        rows: NDArray[np.bool_],
+        answers: NDArray[np.int64],
+        rule: Rule,
+        level: float,
+        falls: dict[str, float],
+    ) -> str:
+        found = self._worse(rows, before, answers, rule.max_drop, level)
+        if found:
+            worst = [f"{label} {points:.0f}" for label, points in list(falls.items())[:5]]
+            return f"accuracy on {found}; points lost: {', '.join(worst)}"
+        for label in falls:
+            own = rows & (self.labels == label)
+            found = self._worse(own, before, answers, rule.max_class_drop, level)
+            if found:
+                return f"accuracy of {label!r} on {found}"
+        return ""
 
     def _worse(
         self,
@@ -243,12 +263,11 @@ class Guard:
             few = len(taken) < _FEWEST or 100 * len(taken) <= rule.max_claim * own.sum()
             if few or len(taken) <= before:
                 continue
-            names = [labels[column] for column in np.unique(taken)]
-            most = max(names, key=lambda name: int((taken == labels.index(name)).sum()))
+            columns, counts = np.unique(taken, return_counts=True)
+            names = [repr(labels[columns[i]]) for i in np.argsort(-counts, kind="stable")]
             return (
-                f"{most!r} looks like {label!r}: of {own.sum()} guard samples of {label!r} that "
-                f"were right, {len(taken)} would be taken for "
-                f"{'it' if len(names) == 1 else 'later classes'}, more than {rule.max_claim:g}%"
+                f"{names[0]} looks like {label!r}: {len(taken)} of {own.sum()} guard samples of "
+                f"{label!r} would be called {', '.join(names[:3])}, more than {rule.max_claim:g}%"
             )
         return ""
 

@@ -49,6 +49,7 @@ class Learner(LearnerState):
             ValueError: It needs statistics to learn on, and there are none.
         """
         with self._lock, told(self._database.file):
+            self._bundled = start.fitted.head, start.labels
             self._begin(start, "apply")
             self._reload()
 
@@ -103,8 +104,10 @@ class Learner(LearnerState):
         labels = (*known, *dict.fromkeys(name for name in names if name not in known))
         event = self._event(features, names, weights, labels, number)
         head = event.done_to(self._head)
-        expected = self._expected(features, names)
-        verdict = self._guard.judge(head, labels, rule, agreed=all(expected))
+        verdict = self._guard.judge(
+            head, labels, rule, agreed=lambda: all(self._right(*self._bundled, features, names))
+        )
+        expected = self._right(self._answering.head, self.labels, features, names)
         if verdict.reason:
             return self._turned_down(event, names, labels[len(known) :], verdict)
         plan = self._memory.plan(
@@ -174,12 +177,13 @@ class Learner(LearnerState):
         )
         return Event(labels, features, codes, weights, draws)
 
-    def _expected(self, features: NDArray[np.float32], names: list[str]) -> list[bool]:
-        """Which samples the head in use has right before it learns them."""
-        found = self._answering.head.predict_proba(features).argmax(axis=1)
-        labels = self.labels
-        pairs = zip(found.tolist(), names, strict=True)
-        return [labels[code] == name for code, name in pairs]
+    @staticmethod
+    def _right(
+        head: Head, labels: tuple[str, ...], features: NDArray[np.float32], names: list[str]
+    ) -> list[bool]:
+        """Which samples a head has right."""
+        found = head.predict_proba(features).argmax(axis=1)
+        return [labels[code] == name for code, name in zip(found.tolist(), names, strict=True)]
 
     def _turned_down(
         self, event: Event, names: list[str], new: tuple[str, ...], verdict: Verdict

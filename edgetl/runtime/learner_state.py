@@ -59,6 +59,7 @@ class LearnerState:
         self.options, self.task = options, start.task
         self._database, self._answering = database, answering
         self._lock = threading.RLock()
+        self._bundled = start.fitted.head, start.labels
         self._dim = start.fitted.head.n_features_in_
         self._rule = None
         if options.guard != "off":
