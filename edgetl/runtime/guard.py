@@ -23,7 +23,9 @@ anchor): with fewer than 5 guard samples nothing is ever refused, and with a tho
 alone decides. What is mislabelled and does little is kept: one sample, or 20 where a class has 150;
 what many of them may do together is bounded.
 
-FALSE_REFUSALS
+Measured on photos (two networks, two data sets, heads that know 15 of each class, 500 updates by one
+rightly labelled photo): with 25 or 50 guard samples none was refused for any head; with 250, at most
+4 were (ridge, each update judged by itself; in a row at most 1).
 
 It knows nothing about how an update came about or what becomes of it.
 """
@@ -46,7 +48,9 @@ _SMALL = 1 << 18
 """Products up to which OpenBLAS uses one thread."""
 _SINCE_BEST = 5
 _FEWEST = 5
+"""Fewer claimed samples are never too many."""
 RIGHT, WRONG = -1, -2
+"""Answers that are no column."""
 _FEW = 64
 """Up to so many new neighbours are compared with the ones known before."""
 
@@ -114,7 +118,7 @@ class Guard:
     @property
     def right(self) -> NDArray[np.bool_]:
         """(g,) which ones the head in use has right."""
-        return self.answers == RIGHT
+        return np.asarray(self.answers == RIGHT)
 
     def adopt(self, head: Head, labels: tuple[str, ...]) -> None:
         """Take a head as the one in use, and as the anchor."""

@@ -136,7 +136,7 @@ class Learner(LearnerState):
                 self._quarantine.remove(connection, released)
             if not whole:
                 self._put(connection, "whole", 0)
-            if fresh or not np.array_equal(anchor, self._guard.anchor):
+            if fresh or not (self._anchored and np.array_equal(anchor, self._guard.anchor)):
                 self._put(connection, "anchor", sealed(anchor.tobytes()))
             if recent:
                 self._put(connection, "recent", sealed(bytes(recent)))
@@ -148,6 +148,7 @@ class Learner(LearnerState):
         if fresh:
             self._guard = self._guard.joined(new, [sample.label for sample in fresh])
         self._guard.answers, self._guard.anchor = answers, anchor
+        self._anchored = True
         self._prune()
         return self._update(verdict, row, "learn", len(names), labels[len(known) :])
 
@@ -290,6 +291,7 @@ class Learner(LearnerState):
         self._answering.replace(labels, answering, learned=self._learned(labels), anew=True)
         self._gather_guard()
         self._guard.adopt(answering, labels)
+        self._anchored = False
         after = float(self._guard.right.mean()) if len(self._guard) else None
         self._prune()
         return Update(

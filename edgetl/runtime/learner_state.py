@@ -156,7 +156,8 @@ class LearnerState:
         self._gather_guard()
         self._guard.adopt(self._answering.head, labels)
         anchor = self._fact(connection, "anchor")
-        if anchor is not None and len(anchor) == len(self._guard):
+        self._anchored = anchor is not None and len(anchor) == len(self._guard)
+        if anchor is not None and self._anchored:
             self._guard.anchor = np.frombuffer(anchor, dtype=bool)
         self._recent.extend(bool(value) for value in self._fact(connection, "recent") or b"")
         shipped = self._number(connection, "neighbours")
@@ -254,6 +255,7 @@ class LearnerState:
             self._guard.answers, self._guard.anchor = answers, anchor
         else:
             self._guard.adopt(self._answering.head, self.labels)
+            self._anchored = False
 
     def saving(self, old: str, new: str) -> None:
         """Remember the digests of the bundle's head and of the one about to take its place.

@@ -250,14 +250,22 @@ def test_more_of_what_the_bundle_has_right_is_held_to_the_head_in_use_alone():
     assert "(10 lost, 0 won)" in judged(now, after, anchor=anchor, agreed=True).reason
 
 
-def test_classes_learned_here_are_such_in_the_next_process_too(tmp_path):
+def test_the_measure_stays_in_the_next_process(tmp_path):
+    """Classes learned here are such although the bundle has them, and the best head is the best."""
     path = save_bundle(tmp_path, "prototype")
     with opened(path) as device:
-        assert device.learn_features(drawn(["rust"] * 9, 3), "rust").kept
+        shipped = device.learner._guard.right
+        assert device.learn_features(drawn(["rose"] * 6, 3), "rust").kept
+        guard = device.learner._guard
+        assert (guard.answers[: len(shipped)] >= 0).any()
+        np.testing.assert_array_equal(guard.anchor[: len(shipped)], shipped)
         device.save()
     with opened(path) as device:
         assert device.bundle.manifest.labels[-1] == "rust"
-        assert device.learner._guard.known == frozenset(LABELS)
+        found = device.learner._guard
+        assert found.known == frozenset(LABELS)
+        np.testing.assert_array_equal(found.answers, guard.answers)
+        np.testing.assert_array_equal(found.anchor, guard.anchor)
 
 
 NAMES = ("daisy", "dandelion", "roses", "sunflowers", "tulips")
