@@ -23,9 +23,9 @@ anchor): with fewer than 5 guard samples nothing is ever refused, and with a tho
 alone decides. What is mislabelled and does little is kept: one sample, or 20 where a class has 150;
 what many of them may do together is bounded.
 
-Measured on photos (two networks, two data sets, heads that know 15 of each class, 500 updates by one
-rightly labelled photo): with 25 or 50 guard samples none was refused for any head; with 250, at most
-4 were (ridge, each update judged by itself; in a row at most 1).
+Measured on photos (two networks, two data sets, heads that know 15 of each class, 500 updates by
+one rightly labelled photo): with 25 or 50 guard samples none was refused for any head; with 250, at
+most 4 were (ridge, each update judged by itself), and in a row at most 1 (LDA).
 
 It knows nothing about how an update came about or what becomes of it.
 """
