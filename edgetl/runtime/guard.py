@@ -11,7 +11,8 @@ harmful if
   were as likely to change for the better, so many of them would change for the worse with a
   probability of at most `level` (the exact sign test, McNemar 1947); or
 - the same of one class with `max_class_drop`; or
-- either compared with the anchor, at a fifth of the level, since there are many updates to err in.
+- either compared with the anchor, at a fifth of the level, since there are many updates to err in,
+  on classes that did not come by learning: samples just learned are right as they never are later.
   Not so where the bundle's own head has all samples of the update right: these are no corrections,
   and what more of one class costs another it would cost a fit to all of them too.
 
@@ -215,7 +216,8 @@ class Guard:
         found = self._fall(self.right, both, answers, rule, rule.level, falls)
         if found:
             return found
-        found = self._fall(self.anchor, free, answers, rule, rule.level / _SINCE_BEST, falls)
+        old = free & np.array([label in self.known for label in self.labels.tolist()])
+        found = self._fall(self.anchor, old, answers, rule, rule.level / _SINCE_BEST, falls)
         if found and not (agreed is not None and agreed()):
             return f"since it was best, {found}"
         return self._claim(answers, labels, rule)
