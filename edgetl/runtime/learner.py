@@ -20,7 +20,7 @@ from edgetl.heads.validate import check_features, check_weights
 from edgetl.runtime.database import sealed, told
 from edgetl.runtime.events import Event, forgetting
 from edgetl.runtime.generations import Row
-from edgetl.runtime.guard import Guard, Rule, Verdict
+from edgetl.runtime.guard import RIGHT, Guard, Rule, Verdict
 from edgetl.runtime.learner_state import RECENT, LearnerState, Start
 from edgetl.runtime.options import Generation, Quarantined, Update
 from edgetl.runtime.rehearsal import batches
@@ -49,6 +49,7 @@ class Learner(LearnerState):
             ValueError: It needs statistics to learn on, and there are none.
         """
         with self._lock, told(self._database.file):
+            self._bundled = start.fitted.head, start.labels
             self._begin(start, "apply")
             self._reload()
 
@@ -105,8 +106,10 @@ class Learner(LearnerState):
         labels = (*known, *dict.fromkeys(name for name in names if name not in known))
         event = self._event(features, names, weights, labels, number)
         head = event.done_to(self._head)
-        verdict = self._guard.judge(head, labels, rule)
-        expected = self._expected(features, names)
+        verdict = self._guard.judge(
+            head, labels, rule, agreed=lambda: all(self._right(*self._bundled, features, names))
+        )
+        expected = self._right(self._answering.head, self.labels, features, names)
         if verdict.reason:
             return self._turned_down(event, names, labels[len(known) :], verdict)
         plan = self._memory.plan(
@@ -114,12 +117,14 @@ class Learner(LearnerState):
         )
         whole = not plan.dropped and len(plan.added) == len(names)
         fresh = [sample for sample in plan.added if sample.guard]
-        right = verdict.right
+        answers = verdict.answers
         if fresh:
             new = np.array([sample.features for sample in fresh], np.float32)
-            grown = Guard(new, np.array([sample.label for sample in fresh], dtype=np.str_))
-            right = np.concatenate([right, grown.answered(head, labels)])
-        anchor = self._anchor(right, anew=rule is None and self._rule is not None)
+            names_of_new = np.array([sample.label for sample in fresh], dtype=np.str_)
+            grown = Guard(new, names_of_new, self._guard.known)
+            answers = np.concatenate([answers, grown.answered(head, labels)])
+        anew = rule is None and self._rule is not None
+        anchor = answers == RIGHT if anew else self._guard.best(answers)
         recent = deque(self._recent, maxlen=RECENT)
         known_ones = [right for right, name in zip(expected, names, strict=True) if name in known]
         recent.extend(known_ones if released is None else ())
@@ -133,7 +138,7 @@ class Learner(LearnerState):
                 self._quarantine.remove(connection, released)
             if not whole:
                 self._put(connection, "whole", 0)
-            if fresh or not np.array_equal(anchor, self._guard.anchor):
+            if fresh or not (self._anchored and np.array_equal(anchor, self._guard.anchor)):
                 self._put(connection, "anchor", sealed(anchor.tobytes()))
             if recent:
                 self._put(connection, "recent", sealed(bytes(recent)))
@@ -144,7 +149,8 @@ class Learner(LearnerState):
         self._recent = recent
         if fresh:
             self._guard = self._guard.joined(new, [sample.label for sample in fresh])
-        self._guard.right, self._guard.anchor = right, anchor
+        self._guard.answers, self._guard.anchor = answers, anchor
+        self._anchored = True
         self._prune()
         return self._update(verdict, row, "learn", len(names), labels[len(known) :])
 
@@ -174,18 +180,13 @@ class Learner(LearnerState):
         )
         return Event(labels, features, codes, weights, draws)
 
-    def _expected(self, features: NDArray[np.float32], names: list[str]) -> list[bool]:
-        """Which samples the head in use has right before it learns them."""
-        found = self._answering.head.predict_proba(features).argmax(axis=1)
-        labels = self.labels
-        pairs = zip(found.tolist(), names, strict=True)
-        return [labels[code] == name for code, name in pairs]
-
-    def _anchor(self, right: NDArray[np.bool_], *, anew: bool) -> NDArray[np.bool_]:
-        """The best head's answers after an update; new samples count as the updated head's."""
-        old = self._guard.anchor
-        anchor = np.concatenate([old, right[len(old) :]])
-        return right if anew or right.sum() >= anchor.sum() else anchor
+    @staticmethod
+    def _right(
+        head: Head, labels: tuple[str, ...], features: NDArray[np.float32], names: list[str]
+    ) -> list[bool]:
+        """Which samples a head has right."""
+        found = head.predict_proba(features).argmax(axis=1)
+        return [labels[code] == name for code, name in zip(found.tolist(), names, strict=True)]
 
     def _turned_down(
         self, event: Event, names: list[str], new: tuple[str, ...], verdict: Verdict
@@ -238,7 +239,7 @@ class Learner(LearnerState):
                 self._put(connection, "anchor", sealed(kept.anchor.tobytes()))
             self._take(row, head, event.labels)
             self._memory.forgot(label, number)
-            kept.right = verdict.right
+            kept.answers = verdict.answers
             self._guard = kept
             self._prune()
             return self._update(verdict, row, "forget", 0, ())
@@ -292,6 +293,7 @@ class Learner(LearnerState):
         self._answering.replace(labels, answering, learned=self._learned(labels), anew=True)
         self._gather_guard()
         self._guard.adopt(answering, labels)
+        self._anchored = False
         after = float(self._guard.right.mean()) if len(self._guard) else None
         self._prune()
         return Update(

@@ -5,6 +5,7 @@ It opens that, begins it where nothing was learned yet, and says what it holds; 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections import deque
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 
 from edgetl.bundle import Fitted, Learning
 from edgetl.heads import Head, KnnHead
-from edgetl.runtime.database import Database, opened, saved_heads, told
+from edgetl.runtime.database import Database, opened, saved_heads, sealed, told
 from edgetl.runtime.events import whole_head
 from edgetl.runtime.generations import History
-from edgetl.runtime.guard import Guard, Rule
+from edgetl.runtime.guard import RIGHT, Guard, Rule
 from edgetl.runtime.options import LearnerStats, LearningOptions
 from edgetl.runtime.quarantine import Quarantine
 from edgetl.runtime.replay import Memory, Plan
@@ -61,10 +62,13 @@ class LearnerState:
         self.options, self.task = options, start.task
         self._database, self._answering = database, answering
         self._lock = threading.RLock()
+        self._bundled = start.fitted.head, start.labels
         self._dim = start.fitted.head.n_features_in_
         self._rule = None
         if options.guard != "off":
-            self._rule = Rule(options.max_drop, options.max_class_drop, options.level)
+            self._rule = Rule(
+                options.max_drop, options.max_class_drop, options.max_claim, options.level
+            )
         self._memory = Memory(
             start.task,
             database.file,
@@ -117,6 +121,7 @@ class LearnerState:
             )
             self._memory.write(connection, plan)
             self._put(connection, "base", start.base)
+            self._put(connection, "known", sealed(json.dumps(start.labels).encode()))
             self._put(connection, "saved", start.digest)
             self._put(connection, "whole", int(kind == "start" and whole and not plan.dropped))
             if isinstance(ready, KnnHead) and kind == "start":
@@ -158,7 +163,8 @@ class LearnerState:
         self._gather_guard()
         self._guard.adopt(self._answering.head, labels)
         anchor = self._fact(connection, "anchor")
-        if anchor is not None and len(anchor) == len(self._guard):
+        self._anchored = anchor is not None and len(anchor) == len(self._guard)
+        if anchor is not None and self._anchored:
             self._guard.anchor = np.frombuffer(anchor, dtype=bool)
         self._recent.extend(bool(value) for value in self._fact(connection, "recent") or b"")
         shipped = self._number(connection, "neighbours")
@@ -174,7 +180,9 @@ class LearnerState:
     def _gather_guard(self) -> None:
         kept = self._memory.guard_part()
         features = np.array([s.features for s in kept], np.float32).reshape(-1, self._dim)
-        self._guard = Guard(features, np.array([s.label for s in kept], dtype=np.str_))
+        labels = np.array([s.label for s in kept], dtype=np.str_)
+        known = self._fact(self._database.connection, "known") or b"[]"
+        self._guard = Guard(features, labels, frozenset(json.loads(known)))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -195,7 +203,7 @@ class LearnerState:
             line = history.line
             found = history.shipped_head(connection, line[0])
             first, labels = found or history.head_of(connection, line[0])
-            before = guard.answered(first, labels)
+            before = guard.answered(first, labels) == RIGHT
             judged = len(guard) > 0
             rows = [history.rows[number] for number in line]
             kept = {label: len(numbers) for label, numbers in sorted(memory.active.items())}
@@ -248,12 +256,13 @@ class LearnerState:
 
     def _gather_guard_again(self) -> None:
         """The guard part after samples went that counted no more."""
-        right, anchor = self._guard.right, self._guard.anchor
+        answers, anchor = self._guard.answers, self._guard.anchor
         self._gather_guard()
-        if len(right) == len(self._guard):
-            self._guard.right, self._guard.anchor = right, anchor
+        if len(answers) == len(self._guard):
+            self._guard.answers, self._guard.anchor = answers, anchor
         else:
             self._guard.adopt(self._answering.head, self.labels)
+            self._anchored = False
 
     def saving(self, old: str, new: str) -> None:
         """Remember the digests of the bundle's head and of the one about to take its place.

@@ -28,8 +28,10 @@ class LearningOptions:
             sample learned.
         guard: What happens to an update that the guard finds harmful: it is refused, or put aside
             until somebody looks at it. ``"off"``: everything is kept.
-        max_drop: Accuracy on the guard part that may be lost, in points (100 is all of it).
+        max_drop: Accuracy on the guard part that may be lost, in points (100 is all of it). Guard
+            samples that go to a class learned here later than their own are not counted.
         max_class_drop: The same of one class.
+        max_claim: Of a class's guard samples, as many percent may go to classes learned here later.
         level: A loss counts only if so many samples or more would change for the worse by chance
             with this probability or less, see `edgetl.runtime.guard`.
         guard_per_class: Guard samples of a class up to which some of what is learned (one in four)
@@ -51,6 +53,7 @@ class LearningOptions:
     guard: Literal["refuse", "quarantine", "off"] = "refuse"
     max_drop: float = 2.0
     max_class_drop: float = 25.0
+    max_claim: float = 50.0
     level: float = 0.05
     guard_per_class: int = 20
     history: int = 100
@@ -65,7 +68,12 @@ class LearningOptions:
         for name in ("history", "quarantined"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name, limit in (("max_drop", 100), ("max_class_drop", 100), ("level", 1)):
+        for name, limit in (
+            ("max_drop", 100),
+            ("max_class_drop", 100),
+            ("max_claim", 100),
+            ("level", 1),
+        ):
             if not 0 <= getattr(self, name) <= limit:
                 raise ValueError(f"{name} must be from 0 to {limit}, got {getattr(self, name)}")
         choices: dict[str, tuple[str, ...]] = {

@@ -1,51 +1,10 @@
-"""Photos learned one at a time, in the hardest order and shuffled, beside the fit to all of them.
-
-Features of 1,000 photos take half a minute; they are kept in pytest's cache.
-"""
-
-import hashlib
+"""Photos learned one at a time, in the hardest order and shuffled, beside the fit to all."""
 
 import numpy as np
 import pytest
 from deck import Deck
 
 from edgetl.heads import LdaHead, RidgeHead, SoftmaxHead
-
-
-@pytest.fixture(scope="module")
-def flowers(assets, request):
-    """(X_train, y_train, X_test, y_test) of mobilenetv2_100, 1,280 features, 5 classes."""
-    from edgetl.backbones import load_backbone
-    from edgetl.data import load_dataset
-    from edgetl.decode import read_image
-    from edgetl.engines import OrtEngine
-    from edgetl.exporter.graph import feature_graph
-    from edgetl.features import ExtractOptions, extract
-
-    backbone = load_backbone("mobilenetv2_100", assets / "weights/mobilenetv2_100.safetensors")
-    parts = load_dataset(assets / "data/flower_photos").split()
-    key = hashlib.sha256(backbone.fingerprint.encode()).hexdigest()[:16]
-    folder = request.config.cache.mkdir("flower_features")
-    file = folder / f"{key}.npz"
-    if not file.is_file():
-        images = [read_image(x, preprocess=backbone.preprocess) for x in parts[0].sources[:8]]
-        probe = np.stack([backbone.preprocess.apply(image) for image in images])
-        graph = feature_graph(backbone, probe=probe, cache_dir=folder)
-        engine = OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
-        found = [
-            extract(
-                part.sources,
-                names=part.names,
-                engine=engine,
-                preprocess=backbone.preprocess,
-                store=None,
-                options=ExtractOptions(strict=True),
-            ).features
-            for part in parts
-        ]
-        np.savez(file, train=found[0], test=found[1])
-    with np.load(file) as kept:
-        return kept["train"], parts[0].targets, kept["test"], parts[1].targets
 
 
 def turns(y):

@@ -34,26 +34,34 @@ def save_bundle(folder, kind, *, guard=40, memory=60, learning=True, dim=DIM, se
     """A bundle in ``folder / "flowers.edgetl"`` with a head of `kind`."""
     names = [LABELS[i % len(LABELS)] for i in range(memory)]
     judged = [LABELS[i % len(LABELS)] for i in range(guard)]
-    codes = np.arange(memory) % len(LABELS)
     features = drawn(names, seed, dim=dim).astype(np.float16)
-    head = HEADS[kind](**ARGUMENTS.get(kind, {})).fit(features, codes)
+    judging = drawn(judged, seed + 1, dim=dim).astype(np.float16).reshape(guard, dim)
+    samples = (features, np.arange(memory) % len(LABELS)), (judging, np.arange(guard) % len(LABELS))
+    head = HEADS[kind](**ARGUMENTS.get(kind, {}))
+    return save_features(folder, head, LABELS, *samples, learning=learning)
+
+
+def save_features(folder, head, labels, fitted, judging, *, learning=True):
+    """The same with `head` fitted to features and classes, and judged by others."""
+    features, codes = fitted[0].astype(np.float16), np.asarray(fitted[1])
+    head.fit(features, codes)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "graph.onnx").write_bytes(b"\x08\x08" + bytes(3000))
     kept = Learning(
         features,
         codes,
-        np.ones(memory, np.float32),
-        drawn(judged, seed + 1, dim=dim).astype(np.float16).reshape(guard, dim),
-        np.arange(guard) % len(LABELS),
+        np.ones(len(codes), np.float32),
+        judging[0].astype(np.float16),
+        np.asarray(judging[1]),
     )
     manifest = Manifest(
-        labels=LABELS,
+        labels=tuple(labels),
         preprocess=Preprocess(size=32, resize=40),
         backbone="tiny",
-        dim=dim,
+        dim=features.shape[1],
         graph="backbone.onnx",
         graph_fingerprint="0" * 64,
-        head=kind,
+        head=head.kind,
         learning="learning.safetensors" if learning else None,
     )
     bundle = Bundle(manifest, head, folder / "graph.onnx", learning=kept if learning else None)
