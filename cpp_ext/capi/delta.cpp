@@ -11,6 +11,7 @@
 #include "delta_rows.h"
 #include "ed25519.h"
 #include "files.h"
+#include "learner.h"
 #include "learning.h"
 #include "sha2.h"
 
@@ -210,7 +211,32 @@ std::vector<MadeArray> moved_novelty(const std::vector<Array>& novelty,
     return result;
 }
 
-// What was kept, for the new classes, to the new head. Statistics were the old head's, and go.
+// What the new head learns on from in the place of the old one, whose scatter is known: recursive
+// least squares from another starting point. Of ridge alone; of LDA nothing tells how the samples
+// that nobody has here scattered.
+std::vector<NamedNumbers> statistics_for(const edgetl_bundle& bundle, const edgetl_head& head) {
+    if (head.kind != EDGETL_RIDGE) return {};
+    std::unique_ptr<edgetl_learner> learner;
+    try {
+        learner = make_learner(bundle.head, EDGETL_RIDGE, bundle.learning);
+    } catch (const Failure& failure) {
+        if (failure.status() != EDGETL_UNSUPPORTED) throw;
+        return {};  // the old head could not learn either
+    }
+    RidgeStatistics& state = learner->ridge;
+    const std::size_t dim = head.features;
+    state.coef = head.wide;
+    if (state.coef.empty()) state.coef.assign(head.narrow.begin(), head.narrow.end());
+    state.intercept = state.target_mean = head.intercept;
+    for (std::size_t c = 0; c < head.classes; ++c)
+        for (std::size_t i = 0; i < dim; ++i)
+            state.target_mean[c] += state.coef[c * dim + i] * state.mean[i];
+    learner->head = head;
+    return statistics_of(*learner);
+}
+
+// What was kept, for the new classes, to the new head. Statistics were the old head's, and go; a
+// head that needs some and gets none does not learn on, for the kept samples are not what made it.
 void keep_learning(const edgetl_bundle& bundle, const edgetl_head& head, NewHead& fresh) {
     if (bundle.learning.empty()) return;
     const std::vector<std::string>& before = bundle.manifest.task.labels;
@@ -222,15 +248,18 @@ void keep_learning(const edgetl_bundle& bundle, const edgetl_head& head, NewHead
         places.push_back(at == head.names.end() ? -1 : at - head.names.begin());
         moved = moved || places.back() != static_cast<std::int64_t>(c);
     }
-    fresh.same_learning = !moved && !file.has_statistics();
+    const bool needs_statistics = head.kind == EDGETL_RIDGE || head.kind == EDGETL_LDA;
+    fresh.same_learning = !moved && !file.has_statistics() && !needs_statistics;
     if (fresh.same_learning) return;
+    const std::vector<NamedNumbers> statistics = statistics_for(bundle, head);
+    if (needs_statistics && statistics.empty()) file.memory = Samples{file.memory.dim, {}, {}, {}};
     for (Samples* samples : {&file.memory, &file.guard}) {
         for (std::int64_t& code : samples->codes) code = places[static_cast<std::size_t>(code)];
         for (std::size_t i = samples->count(); i-- > 0;)
             if (samples->codes[i] < 0) samples->erase(i);
     }
     const std::vector<MadeArray> novelty = moved_novelty(file.others(), places);
-    fresh.learning = learning_bytes(file.memory, file.guard, {}, as_arrays(novelty));
+    fresh.learning = learning_bytes(file.memory, file.guard, statistics, as_arrays(novelty));
 }
 
 // A share on kept samples, or null.

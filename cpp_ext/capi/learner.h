@@ -60,6 +60,9 @@ void forget(edgetl_learner& learner, std::size_t code);
 void remember(edgetl_learner& learner, const Lesson& lesson, std::vector<std::size_t> counts);
 void rehearse(edgetl_learner& learner, std::size_t steps);
 
+// What the head needs beside its coefficients; empty where it needs nothing.
+std::vector<NamedNumbers> statistics_of(const edgetl_learner& learner);
+
 // The content of the file that the learner can be made from again.
 std::string learning_of(const edgetl_learner& learner);
 

@@ -33,7 +33,8 @@ void need_every_class(const edgetl_learner& learner) {
         throw Failure(EDGETL_UNSUPPORTED,
                       "a " + std::string(kind_name(learner.head.kind)) +
                           " head has neither statistics nor kept samples of every class to learn "
-                          "on from: adapt or export the bundle with --memory-mb above 0");
+                          "on from: it came by an update, or the bundle was made without "
+                          "(--memory-mb)");
 }
 
 void start_ridge(edgetl_learner& learner) {
@@ -129,21 +130,20 @@ std::unique_ptr<edgetl_learner> make_learner(const edgetl_head& head, std::int32
     return learner;
 }
 
-std::string learning_of(const edgetl_learner& learner) {
+std::vector<NamedNumbers> statistics_of(const edgetl_learner& learner) {
     const edgetl_head& head = learner.head;
     const std::size_t dim = head.features, classes = head.classes;
-    std::vector<NamedNumbers> statistics;
-    if (head.kind == EDGETL_RIDGE) {
-        const RidgeStatistics& state = learner.ridge;
-        statistics = {{"inverse", {state.inverse.size()}, state.inverse},
-                      {"coef", {classes, dim}, state.coef},
-                      {"intercept", {classes}, state.intercept},
-                      {"mean", {dim}, state.mean},
-                      {"target_mean", {classes}, state.target_mean},
-                      {"total", {1}, state.total}};
-    } else if (head.kind == EDGETL_LDA) {
-        statistics = learner.lda.numbers(head.strength);
-    }
+    if (head.kind == EDGETL_LDA) return learner.lda.numbers(head.strength);
+    if (head.kind != EDGETL_RIDGE) return {};
+    const RidgeStatistics& state = learner.ridge;
+    return {
+        {"inverse", {state.inverse.size()}, state.inverse}, {"coef", {classes, dim}, state.coef},
+        {"intercept", {classes}, state.intercept},          {"mean", {dim}, state.mean},
+        {"target_mean", {classes}, state.target_mean},      {"total", {1}, state.total}};
+}
+
+std::string learning_of(const edgetl_learner& learner) {
+    const std::vector<NamedNumbers> statistics = statistics_of(learner);
     // What knows classes by their places knows them no longer once one lost its own.
     const std::vector<Array> others = learner.moved ? std::vector<Array>() : learner.file.others();
     const LearningFile& file = learner.file;

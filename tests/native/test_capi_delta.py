@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from test_capi_bundle import DIM, LABELS, bundle_of, drawn
 
 from edgetl.bundle import Bundle
-from edgetl.bundle.delta_apply import roll_back
+from edgetl.bundle.delta_apply import apply_delta, roll_back
 from edgetl.bundle.delta_make import make_delta
 from edgetl.bundle.sign import SigningKey, key_id
 from edgetl.heads import KnnHead, LdaHead, PrototypeHead, RidgeHead, SoftmaxHead
@@ -294,6 +294,44 @@ def test_python_takes_back_what_was_applied(library, tmp_path, kind):
         np.testing.assert_array_equal(found.learning.features, before.learning.features)
         assert set(found.learning.statistics) == set(before.learning.statistics)
     assert refused(library, back, data, public) == capi.STALE
+
+
+@pytest.mark.parametrize("kind", [RidgeHead, LdaHead])
+def test_what_a_head_with_statistics_learns_next_does_not_undo_the_update(library, tmp_path, kind):
+    key, public = new_key()
+    paths = []
+    for name in ("sender", "by_c", "by_python"):
+        (tmp_path / name).mkdir()
+        paths.append(bundle_of(tmp_path / name, kind).path)
+    with (
+        capi.open_bundle(library, paths[0]) as theirs,
+        capi.Learner.of_bundle(library, theirs) as learner,
+    ):
+        learner.learn(drawn(3, np.array([4, 4, 1])), ["rust", "rust", LABELS[1]])
+        learner.commit(theirs).__exit__()
+    delta = make_delta(Bundle.load(paths[1]), Bundle.load(paths[0]), generation=3, tolerance=0)
+    data = delta.to_bytes(sign=SigningKey(key, key_id(public)))
+    apply(library, Bundle.load(paths[1]), data, public).__exit__()
+    apply_delta(Bundle.load(paths[2]), delta)
+    mine, theirs = Bundle.load(paths[1]).learning, Bundle.load(paths[2]).learning
+    assert set(mine.statistics) == set(theirs.statistics)
+    np.testing.assert_array_equal(mine.features, theirs.features)
+    np.testing.assert_array_equal(mine.guard_features, theirs.guard_features)
+    for name, array in theirs.statistics.items():
+        np.testing.assert_allclose(mine.statistics[name], array, rtol=1e-7, atol=1e-9)
+    queries = drawn(9, np.arange(40) % 5)
+    answers = Bundle.load(paths[1]).head.predict_proba(queries).argmax(axis=1)
+    assert np.count_nonzero(answers == len(LABELS)) > 4
+    with capi.open_bundle(library, paths[1]) as opened:
+        if kind is LdaHead:
+            with pytest.raises(capi.RefusedError, match="came by an update"):
+                capi.Learner.of_bundle(library, opened)
+            return
+        with capi.Learner.of_bundle(library, opened) as learner:
+            learner.learn(drawn(5, np.array([0])), [LABELS[0]])
+            learner.commit(opened).__exit__()
+    head = Bundle.load(paths[1]).head
+    assert np.mean(head.predict_proba(queries).argmax(axis=1) == answers) >= 0.9
 
 
 def test_a_replaced_head_is_a_base_and_goes_with_the_next_update(library, tmp_path):
