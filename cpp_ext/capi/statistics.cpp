@@ -210,7 +210,7 @@ std::vector<NamedNumbers> LdaStatistics::numbers(double shrinkage) const {
         return result;
     }
     // Python takes an anchor a little above the floor that the shrinkage adds.
-    const double anchor = 1.25 * shrinkage / (1 - shrinkage) * trace / static_cast<double>(dim);
+    const double anchor = 1.15 * shrinkage / (1 - shrinkage) * trace / static_cast<double>(dim);
     std::vector<double> inverse(scatter);
     for (std::size_t i = 0; i < dim; ++i) inverse[packed(i) + i] += anchor;
     if (!invert(inverse, dim))

@@ -23,6 +23,8 @@ from edgetl.native.reference_heads import unpack
 
 Scatter: TypeAlias = FewRows | Resolvent
 Room: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+_READ = 1.3
+"""Floor and anchor of what was stored are not further apart than by this factor."""
 ONE_BY_ONE = 16
 """Up to so many samples at once are learned in turn: a batch costs some of them."""
 
@@ -168,9 +170,9 @@ class Moments:
                 "lda head: the anchor or the diagonal of the inverse is out of range"
             )
         scatter = Resolvent.of(unpack(inverse), anchor, means)
-        if not scatter.reaches(found.floor):
+        if not anchor / _READ <= found.floor <= anchor * _READ:
             raise CorruptError(f"lda head: a trace of {trace:g} does not belong to this inverse")
-        return replace(found, scatter=scatter)
+        return replace(found, scatter=scatter.within(found.floor, means))
 
     def _widened(self, lesson: Lesson) -> Moments:
         """With the classes of the lesson, the new ones at their first sample but with no weight."""
