@@ -70,6 +70,7 @@ class Database:
             self._lock = _locked(folder / f"{FILE}-lock")
         except OSError as error:
             raise _unwritable(self.file, error) from error
+        self._waits = power
         try:
             self.connection = self._connected(power)
         except BaseException:
@@ -120,7 +121,10 @@ class Database:
         """
         connection = self.connection
         with told(self.file):
-            connection.execute(_SYNCHRONOUS[durable or self._power])
+            waits = durable or self._power
+            if waits != self._waits:
+                connection.execute(_SYNCHRONOUS[waits])
+                self._waits = waits
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection

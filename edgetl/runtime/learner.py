@@ -171,6 +171,7 @@ class Learner(LearnerState):
             features, codes, weights = features[order], codes[order], weights[order]
         draws = batches(
             self._memory.pools(labels),
+            self._memory.remembered,
             features.astype(np.float16),
             codes,
             weights,

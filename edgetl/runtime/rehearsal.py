@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
 from math import gcd
 from typing import TypeAlias
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 
 from edgetl.runtime.events import Draws
 
-Card: TypeAlias = tuple[NDArray[np.float16], float, int]
-"""Features (dim,) of a sample, how many samples it stands for, and its number; see `Draws`."""
+Remembered: TypeAlias = Callable[[int], tuple[NDArray[np.float16], float]]
+"""Features (dim,) of the remembered sample of a number, and how many samples it stands for."""
 
 
 def batches(
-    pools: dict[int, list[Card]],
+    pools: dict[int, list[int]],
+    remembered: Remembered,
     features: NDArray[np.float16],
     codes: NDArray[np.int64],
     weights: NDArray[np.float64],
@@ -39,7 +41,8 @@ def batches(
     in all as there are samples.
 
     Args:
-        pools: What is remembered, by class; the new samples are added to it.
+        pools: Numbers of what is remembered, by class; those of the new samples are added to it.
+        remembered: What they are the numbers of.
         features: (n, dim) new samples.
         codes: (n,) their classes.
         weights: (n,) how much each counts.
@@ -55,17 +58,22 @@ def batches(
     for step, part in enumerate(parts):
         own = Counter(codes[part].tolist())
         for row in part.tolist():
-            card = (features[row], float(weights[row]), -1 - row)
-            pools.setdefault(int(codes[row]), []).append(card)
+            pools.setdefault(int(codes[row]), []).append(-1 - row)
         counts = _counts(sorted(pools), own, width, generation + step)
         order = []
         for code, count in counts.items():
             chosen = _chosen(len(pools[code]), count, own[code], code, generation + step)
             order += [((i + 0.5) / count, code, place) for i, place in enumerate(chosen)]
         order.sort()
-        cards = [pools[code][place] for _, code, place in order]
+        chosen_numbers = [pools[code][place] for _, code, place in order]
+        cards = [
+            remembered(number)
+            if number >= 0
+            else (features[-1 - number], float(weights[-1 - number]))
+            for number in chosen_numbers
+        ]
         np.concatenate([card[0] for card in cards], out=drawn[step].reshape(-1))
-        numbers[step] = [card[2] for card in cards]
+        numbers[step] = chosen_numbers
         drawn_codes[step] = [code for _, code, _ in order]
         stands = {code: len(pools[code]) / count for code, count in counts.items()}
         drawn_weights[step] = [

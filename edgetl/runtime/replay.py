@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from edgetl.errors import CorruptError
 from edgetl.runtime.database import opened, sealed
-from edgetl.runtime.rehearsal import Card
 
 _GUARD_SHARE = 4
 """One in so many learned samples of a class joins the guard part, the first ones not."""
@@ -339,12 +338,16 @@ class Memory:
     def _of(self, label: str) -> list[Kept]:
         return [s for s in self.samples.values() if s.label == label and self._counts(s)]
 
-    def pools(self, labels: tuple[str, ...]) -> dict[int, list[Card]]:
+    def pools(self, labels: tuple[str, ...]) -> dict[int, list[int]]:
         """What there is to rehearse, by place among `labels`: also what was learned and judges."""
-        found: dict[int, list[Card]] = {}
+        found: dict[int, list[int]] = {}
         for code, label in enumerate(labels):
             numbers = [*self.active.get(label, ()), *self._learned.get(label, ())]
             if numbers:
-                kept = [self.samples[number] for number in numbers]
-                found[code] = [(sample.features, sample.weight, sample.number) for sample in kept]
+                found[code] = numbers
         return found
+
+    def remembered(self, number: int) -> tuple[NDArray[np.float16], float]:
+        """Features (dim,) of a kept sample, and how many samples it stands for."""
+        kept = self.samples[number]
+        return kept.features, kept.weight
