@@ -59,7 +59,9 @@ def batches(
         own = Counter(codes[part].tolist())
         for row in part.tolist():
             pools.setdefault(int(codes[row]), []).append(-1 - row)
-        counts = _counts(sorted(pools), own, width, generation + step)
+        classes = tuple(sorted(pools))
+        first = (generation + step) * width % len(classes)
+        counts = _counts(classes, tuple(own.items()), width, first)
         order = []
         for code, count in counts.items():
             chosen = _chosen(len(pools[code]), count, own[code], code, generation + step)
@@ -82,10 +84,13 @@ def batches(
     return Draws(drawn, numbers, drawn_codes, drawn_weights)
 
 
-def _counts(classes: list[int], own: Counter[int], width: int, turn: int) -> dict[int, int]:
+@lru_cache(1024)
+def _counts(
+    classes: tuple[int, ...], own: tuple[tuple[int, int], ...], width: int, first: int
+) -> dict[int, int]:
     """How many samples of each class: as many of one as of another, but all of its own."""
     counts = dict(own)
-    left, first = width - sum(own.values()), (turn * width) % len(classes)
+    left = width - sum(counts.values())
     for place in range(width):
         code = classes[(first + place) % len(classes)]
         if left and counts.get(code, 0) <= place // len(classes):
