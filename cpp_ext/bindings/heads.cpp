@@ -8,6 +8,7 @@
 #include <nanobind/stl/string_view.h>
 
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string_view>
@@ -32,6 +33,7 @@ using Vector = Array<const double, 1>;
 using Codes = Array<const std::int64_t, 1>;
 using MatrixOut = Array<double, 2>;
 using VectorOut = Array<double, 1>;
+using Singles = Array<float, 2>;
 using IndexOut = Array<std::int64_t, 2>;
 
 int number(edgetl::Status status) {
@@ -254,6 +256,57 @@ std::pair<int, double> softmax_step(const Features& features, const Codes& codes
     return {number(status), loss};
 }
 
+// The status, and the inverse strength of the penalty.
+std::pair<int, double> softmax_descent(
+    const Features& features, const Codes& codes, const Vector& weights, const Singles& coef,
+    const Array<float, 1>& intercept, const Singles& coef_speed,
+    const Array<float, 1>& intercept_speed, const Singles& coef_average,
+    const Array<float, 1>& intercept_average, const Array<float, 1>& mean, std::int64_t batch,
+    double spread, double rate, double momentum, double settled, double averaged, double weakest,
+    double strongest, std::string_view isa) {
+    const auto n = features.shape(0), dim = features.shape(1), classes = coef.shape(0);
+    const auto fits = [&](const Singles& one, const Array<float, 1>& other) {
+        return one.shape(0) == classes && one.shape(1) == dim && other.shape(0) == classes;
+    };
+    require(codes.shape(0) == n && weights.shape(0) == n && mean.shape(0) == dim &&
+                fits(coef, intercept) && fits(coef_speed, intercept_speed) &&
+                fits(coef_average, intercept_average),
+            "features, codes, weights, the state and mean do not fit each other");
+    for (std::size_t i = 0; i < n; ++i) {
+        require(codes.data()[i] >= 0 && codes.data()[i] < static_cast<std::int64_t>(classes),
+                "a code is not one of the classes");
+        require(weights.data()[i] > 0, "a weight is not positive");
+    }
+    require(batch > 0, "a step needs samples");
+    check_output(coef, intercept, coef_speed, intercept_speed, coef_average, intercept_average,
+                 mean, features, codes, weights);
+    check_output(coef_speed, intercept, intercept_speed, coef_average, intercept_average, mean,
+                 features, codes, weights);
+    check_output(coef_average, intercept, intercept_speed, intercept_average, mean, features, codes,
+                 weights);
+    check_output(intercept, intercept_speed, intercept_average, mean, features, codes, weights);
+    check_output(intercept_speed, intercept_average, mean, features, codes, weights);
+    check_output(intercept_average, mean, features, codes, weights);
+    check_output(mean, features, codes, weights);
+    const edgetl::Isa level = named_isa(isa);
+    const edgetl::DescentPlan plan{batch,   spread,   rate,    momentum,
+                                   settled, averaged, weakest, strongest};
+    const edgetl::DescentState state{coef.data(),         intercept.data(),
+                                     coef_speed.data(),   intercept_speed.data(),
+                                     coef_average.data(), intercept_average.data()};
+    const auto rows = static_cast<std::int64_t>(n), columns = static_cast<std::int64_t>(dim);
+    const auto outputs = static_cast<std::int64_t>(classes);
+    double strength = 0;
+    nb::gil_scoped_release release;
+    const auto room = edgetl::descent_scratch(rows, columns, outputs, batch);
+    const std::unique_ptr<float[]> singles(new float[static_cast<std::size_t>(room.singles)]);
+    const std::unique_ptr<double[]> doubles(new double[static_cast<std::size_t>(room.doubles)]);
+    const edgetl::Status status = edgetl::softmax_descent(
+        features.data(), codes.data(), weights.data(), rows, columns, outputs, plan, state,
+        mean.data(), singles.get(), doubles.get(), &strength, level);
+    return {number(status), strength};
+}
+
 template <typename T>
 void register_linear(nb::module_& module) {
     module.def("linear_scores", &linear_scores<T>, nb::arg("features").noconvert(),
@@ -306,4 +359,13 @@ void register_heads(nb::module_& module) {
                nb::arg("intercept_velocity").none().noconvert(), nb::arg("rate"), nb::arg("l2"),
                nb::arg("momentum"), nb::arg("scratch").noconvert(), nb::arg("isa"),
                "One step of gradient descent; the status and the loss before it.");
+    module.def("softmax_descent", &softmax_descent, nb::arg("features").noconvert(),
+               nb::arg("codes").noconvert(), nb::arg("weights").noconvert(),
+               nb::arg("coef").noconvert(), nb::arg("intercept").noconvert(),
+               nb::arg("coef_speed").noconvert(), nb::arg("intercept_speed").noconvert(),
+               nb::arg("coef_average").noconvert(), nb::arg("intercept_average").noconvert(),
+               nb::arg("mean").noconvert(), nb::arg("batch"), nb::arg("spread"), nb::arg("rate"),
+               nb::arg("momentum"), nb::arg("settled"), nb::arg("averaged"), nb::arg("weakest"),
+               nb::arg("strongest"), nb::arg("isa"),
+               "Steps of averaged descent; the status and the inverse strength of the penalty.");
 }

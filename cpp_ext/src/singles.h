@@ -1,5 +1,5 @@
 // Sixteen floats side by side, for dot products where memory is what limits: many rows, few
-// queries.
+// queries; and for steps of descent on coefficients that are kept in float32.
 //
 // Sums of up to kRun products per lane are float32, and are then added up in double: a dot product
 // is within 2^-19 of the sum of its products' sizes, and the same to the bit on every instruction
@@ -36,6 +36,14 @@ struct Singles {
         low.add_product(a.low, b.low);
         high.add_product(a.high, b.high);
     }
+    EDGETL_INLINE void add_product(const Singles& a, float b) {
+        low.add_product(a.low, b);
+        high.add_product(a.high, b);
+    }
+    EDGETL_INLINE void subtract(const Singles& other) {
+        low.subtract(other.low);
+        high.subtract(other.high);
+    }
 };
 
 #if defined(__GNUC__) || defined(__clang__)
@@ -64,6 +72,8 @@ struct Singles<kWidth, kWidth> {
     EDGETL_INLINE void add_product(const Singles& a, const Singles& b) {
         value += a.value * b.value;
     }
+    EDGETL_INLINE void add_product(const Singles& a, float b) { value += a.value * b; }
+    EDGETL_INLINE void subtract(const Singles& other) { value -= other.value; }
 };
 #else
 template <int kWidth>
@@ -77,6 +87,12 @@ struct Singles<kWidth, kWidth> {
     void store(float* to) const { std::memcpy(to, value, sizeof value); }
     void add_product(const Singles& a, const Singles& b) {
         for (int i = 0; i < kWidth; ++i) value[i] += a.value[i] * b.value[i];
+    }
+    void add_product(const Singles& a, float b) {
+        for (int i = 0; i < kWidth; ++i) value[i] += a.value[i] * b;
+    }
+    void subtract(const Singles& other) {
+        for (int i = 0; i < kWidth; ++i) value[i] -= other.value[i];
     }
 };
 #endif

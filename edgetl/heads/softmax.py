@@ -179,7 +179,9 @@ class SoftmaxHead(LinearHead):
         strengths = checked_strengths(self.C, name="C") if self._from_nothing else (self.C_,)
         bounds = strengths[0], strengths[-1]
         after, self.C_ = before.after(rows, lesson.codes, lesson.weights, bounds)
-        self.coef_ = self.coef_ - before.coef_average + after.coef_average
+        coef = self.coef_ - before.coef_average
+        coef += after.coef_average
+        self.coef_ = coef
         self.intercept_ = self.intercept_ - before.intercept_average + after.intercept_average
         self.learner_ = after
 

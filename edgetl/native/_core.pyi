@@ -103,6 +103,27 @@ def softmax_step(
     scratch: NDArray[np.float64],
     isa: str,
 ) -> tuple[int, float]: ...
+def softmax_descent(
+    features: NDArray[np.float32],
+    codes: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    coef: NDArray[np.float32],
+    intercept: NDArray[np.float32],
+    coef_speed: NDArray[np.float32],
+    intercept_speed: NDArray[np.float32],
+    coef_average: NDArray[np.float32],
+    intercept_average: NDArray[np.float32],
+    mean: NDArray[np.float32],
+    batch: int,
+    spread: float,
+    rate: float,
+    momentum: float,
+    settled: float,
+    averaged: float,
+    weakest: float,
+    strongest: float,
+    isa: str,
+) -> tuple[int, float]: ...
 def pool_float32(
     maps: NDArray[np.float32],
     nhwc: bool,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgetl import native
-from edgetl.native import checks, heads, pool, resolvent, ridge
+from edgetl.native import checks, descent, heads, pool, resolvent, ridge
 from edgetl.native import loader as loaders
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `capi`, `exact`, ...
@@ -20,7 +20,7 @@ ISAS = native.instruction_sets()
 @pytest.fixture(params=ISAS)
 def isa(request, monkeypatch):
     """Runs a test with each instruction set."""
-    for module in (heads, pool, resolvent, ridge):
+    for module in (descent, heads, pool, resolvent, ridge):
         monkeypatch.setattr(module, "instruction_set", lambda: request.param)
     return request.param
 
@@ -28,7 +28,7 @@ def isa(request, monkeypatch):
 @pytest.fixture(params=[*ISAS, "numpy"])
 def way(request, monkeypatch):
     """Runs a test with each instruction set, and without the compiled core."""
-    for module in (heads, pool, resolvent, ridge):
+    for module in (descent, heads, pool, resolvent, ridge):
         if request.param == "numpy":
             monkeypatch.setattr(module, "compiled", lambda: False)
             monkeypatch.setattr(module, "_core", None)

@@ -125,4 +125,42 @@ Status softmax_step(const float* features, const std::int64_t* codes, const doub
                     double* coef, double* intercept, double* coef_velocity,
                     double* intercept_velocity, double* scratch, double* loss, Isa isa);
 
+// ---- heads_descent.cpp: softmax regression, rehearsed ----
+
+// What a rehearsal does not choose itself; edgetl/native/reference_descent.py has the reasons.
+struct DescentPlan {
+    std::int64_t batch;  // samples of a step at most
+    double spread;       // what the mean square of the scaled features is made
+    double rate;         // longest step
+    double momentum;
+    double settled;             // steps in which the penalty settles
+    double averaged;            // share of the newest point in the average
+    double weakest, strongest;  // bounds of the inverse strength of the penalty
+};
+
+// coef of each: (classes, dim); intercept of each: (classes).
+struct DescentState {
+    float *coef, *intercept;
+    float *coef_speed, *intercept_speed;
+    float *coef_average, *intercept_average;
+};
+
+// How many numbers `singles` and `doubles` of softmax_descent must have room for.
+struct DescentScratch {
+    std::int64_t singles, doubles;
+};
+DescentScratch descent_scratch(std::int64_t n, std::int64_t dim, std::int64_t classes,
+                               std::int64_t batch);
+
+// Steps of descent with momentum and averaging on features seen from their mean, one for every
+// `batch` samples in their order: O(n dim classes). features: (n, dim); codes: (n) in 0 ..
+// classes - 1, which is not checked; weights: (n) positive. Changes the state; writes the mean
+// (dim) and the inverse strength of the penalty. Sums over a part's samples are float32. kRefused
+// if float32 has too few digits for the samples or what follows from them, above all if they are
+// all alike: the state is as it was. kNotFinite: the state is lost.
+Status softmax_descent(const float* features, const std::int64_t* codes, const double* weights,
+                       std::int64_t n, std::int64_t dim, std::int64_t classes,
+                       const DescentPlan& plan, const DescentState& state, float* mean,
+                       float* singles, double* doubles, double* strength, Isa isa);
+
 }  // namespace edgetl
