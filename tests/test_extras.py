@@ -46,7 +46,7 @@ def test_every_error_has_the_exit_code_that_the_tree_shows():
         for name, cls in vars(errors).items()
         if isinstance(cls, type) and issubclass(cls, errors.EdgetlError)
     }
-    assert len(leaves) == 9
+    assert len(leaves) == 12
     for name, cls in leaves.items():
         line = next(x for x in errors.__doc__.splitlines() if name in x.split("+--")[-1].split())
         assert int(line.split(name)[1].split()[0]) == cls.exit_code

@@ -235,7 +235,7 @@ def test_what_must_not_be_faster_runs_in_the_same_engine(target, exported, photo
 def test_each_photo_is_decoded_once_for_both_bundles(exported, photos, monkeypatch):
     bundle = exported("fp32-fused", KINDS["fp32-fused"][0], **KINDS["fp32-fused"][1])
     decoded = []
-    for module in ("edgetl.exporter.compare", "edgetl.runtime.runtime"):
+    for module in ("edgetl.exporter.compare", "edgetl.runtime.extractor"):
 
         def count(source, *, preprocess):
             if not isinstance(source, np.ndarray):

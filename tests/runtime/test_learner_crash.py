@@ -60,6 +60,7 @@ def nursery():
     """A process with everything imported, whose children learn until they are killed."""
     process = subprocess.Popen(
         [sys.executable, "-c", NURSERY, str(Path(__file__).parent)],
+        cwd=sys.prefix,  # not the checkout, whose uncompiled package would come first
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

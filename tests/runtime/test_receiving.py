@@ -224,6 +224,7 @@ def test_a_device_that_is_killed_has_the_old_head_or_the_new_one(tmp_path, keys)
         delta.save(update, sign=keys[0])
         child = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(path), str(update), str(keys[1])],
+            cwd=sys.prefix,  # not the checkout, whose uncompiled package would come first
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
