@@ -5,9 +5,10 @@ It knows nothing about where features come from, or how a head learns.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,45 @@ from edgetl.runtime.drift import NO_CLASS, DriftMonitor
 from edgetl.runtime.novelty import Novelty
 from edgetl.runtime.prediction import Prediction
 
+_WAITING = 64
+"""Updates whose samples wait to be taken in, at most."""
+
+Samples: TypeAlias = tuple[NDArray[Any], NDArray[np.int64]]
+"""Features (n, dim), and the classes (n,) of them."""
+
+
+class Knowing:
+    """What tells the unknown, and takes samples in when it is next asked rather than at once.
+
+    Args:
+        model: The model; None for one that tells nothing.
+        waiting: Samples that it does not know yet.
+    """
+
+    def __init__(self, model: Novelty | None, waiting: tuple[Samples, ...] = ()) -> None:
+        self._model, self._waiting = model, waiting
+        self._lock = threading.Lock()
+
+    def with_samples(self, samples: Samples) -> Knowing:
+        """One that knows some samples more."""
+        with self._lock:
+            model, waiting = self._model, self._waiting
+        if model is None:
+            return self
+        new = Knowing(model, (*waiting, samples))
+        if len(new._waiting) > _WAITING:
+            new.model()
+        return new
+
+    def model(self) -> Novelty | None:
+        """The model that knows all samples."""
+        with self._lock:
+            if self._model is not None and self._waiting:
+                features = np.concatenate([features for features, _ in self._waiting])
+                codes = np.concatenate([codes for _, codes in self._waiting])
+                self._model, self._waiting = self._model.with_samples(features, codes), ()
+            return self._model
+
 
 @dataclass(frozen=True, eq=False)
 class Answering:
@@ -26,12 +66,12 @@ class Answering:
     Args:
         labels: Class names; column i of the head's scores belongs to ``labels[i]``.
         head: The head, which nobody changes any more.
-        novelty: What tells the unknown, or None.
+        knowing: What tells the unknown.
     """
 
     labels: tuple[str, ...]
     head: Head
-    novelty: Novelty | None = None
+    knowing: Knowing
 
 
 class TaskHead:
@@ -52,7 +92,7 @@ class TaskHead:
             novelty = Novelty.from_arrays(
                 fitted.learning.novelty, dim=fitted.head.n_features_in_, classes=len(labels)
             )
-        self._loaded = self._answering = Answering(labels, fitted.head, novelty)
+        self._loaded = self._answering = Answering(labels, fitted.head, Knowing(novelty))
         self.drift = None if novelty is None else DriftMonitor(novelty.calibration)
 
     @property
@@ -68,7 +108,7 @@ class TaskHead:
     @property
     def novelty(self) -> Novelty | None:
         """What tells the unknown, or None."""
-        return self._answering.novelty
+        return self._answering.knowing.model()
 
     def replace(
         self,
@@ -91,12 +131,15 @@ class TaskHead:
         """
         old = self._answering
         before = self._loaded if anew else old
-        novelty = before.novelty
-        if novelty is not None:
-            novelty = (novelty.base() if anew else novelty).relabelled(before.labels, labels)
-            if learned is not None and len(learned[1]):
-                novelty = novelty.with_samples(*learned)
-        self._answering = Answering(labels, head, novelty)
+        knowing = before.knowing
+        if anew or labels != before.labels:
+            model = knowing.model()
+            if model is not None:
+                model = (model.base() if anew else model).relabelled(before.labels, labels)
+            knowing = Knowing(model)
+        if learned is not None and len(learned[1]):
+            knowing = knowing.with_samples((learned[0].copy(), learned[1]))
+        self._answering = Answering(labels, head, knowing)
         if self.drift is not None and labels != old.labels:
             self.drift.reset()
 
@@ -110,8 +153,10 @@ class TaskHead:
         kept = values.copy() if features else None
         scores: Sequence[float | None] = [None] * len(values)
         unknown = [False] * len(values)
-        if answering.novelty is not None:
-            scores, unknown = self._judged(answering, values, probabilities.argmax(axis=1))
+        novelty = answering.knowing.model()
+        if novelty is not None:
+            codes = probabilities.argmax(axis=1)
+            scores, unknown = self._judged(novelty, answering.head, values, codes)
         return [
             Prediction(
                 answering.labels,
@@ -124,12 +169,15 @@ class TaskHead:
         ]
 
     def _judged(
-        self, answering: Answering, values: NDArray[np.float32], codes: NDArray[np.int64]
+        self,
+        novelty: Novelty,
+        head: Head,
+        values: NDArray[np.float32],
+        codes: NDArray[np.int64],
     ) -> tuple[list[float], list[bool]]:
         """Novelty of each sample, and whether it is unknown; the monitor of drift takes note."""
-        assert answering.novelty is not None
-        scores = answering.novelty.score(values, answering.head)
-        unknown = answering.novelty.unknown(scores, codes)
+        scores = novelty.score(values, head)
+        unknown = novelty.unknown(scores, codes)
         told = scores.tolist()
         if self.drift is not None:
             self.drift.watch(told, np.where(unknown, NO_CLASS, codes).tolist())
