@@ -30,7 +30,7 @@ def compare_predict(folder: Path) -> tuple[dict, list[Bar]]:
     """Microseconds that a prediction takes beyond its parts called one after the other.
 
     The parts are preprocessing into a tensor that is there, `run` of the very session that the
-    runtime has, and the head. Each pair is in one order or the other, and the difference of the two
+    runtime has, and the answer: head, novelty and drift, which `novelty.py` measures. Each pair is in one order or the other, and the difference of the two
     is taken before the median; it is of processor time of the calling thread, which others on the
     machine disturb less. With two threads that has waiting in it, and is shown only.
     """
@@ -53,14 +53,14 @@ def compare_predict(folder: Path) -> tuple[dict, list[Bar]]:
 
 def pairs(runtime: Runtime) -> dict[str, float]:
     """Medians of a prediction, of its parts, and of what is between them."""
-    image, preprocess, head = frame(), runtime.bundle.preprocess, runtime.bundle.head
+    image, preprocess, task = frame(), runtime.bundle.preprocess, runtime.task()
     tensor = np.empty((1, *preprocess.shape), preprocess.array_type)
     session = runtime.engine._session
     images, output = session.get_inputs()[0].name, session.get_outputs()[0].name
 
     def parts() -> None:
         preprocess.apply(image, out=tensor[0])
-        head.predict_proba(session.run([output], {images: tensor})[0])
+        task.answer(session.run([output], {images: tensor})[0])
 
     contestants: list[Callable[[], object]] = [parts, lambda: runtime.predict(image)]
     seconds: list[list[float]] = [[], []]
