@@ -13,7 +13,7 @@ order    A softmax head that knows two flowers from ten photos each, and is then
          five flowers one at a time, sorted by class and shuffled, against a refit on everything.
 files    Ten classes of 20 photos each, learned from JPEG files in one call, with squeezenet1_1.
 predict  One frame of 640 x 480: `Runtime.predict` against preprocessing, the engine's own run and
-         the head by themselves, in pairs; and the threads' settings against onnxruntime's default.
+         the answer, in pairs; and the threads' settings against onnxruntime's default.
 delta    Bytes of the update that teaches one more class.
 
 Learning is timed in a process without torch, but for avalanche's part of it. Medians; noise meets

@@ -30,9 +30,10 @@ def compare_predict(folder: Path) -> tuple[dict, list[Bar]]:
     """Microseconds that a prediction takes beyond its parts called one after the other.
 
     The parts are preprocessing into a tensor that is there, `run` of the very session that the
-    runtime has, and the answer: head, novelty and drift, which `novelty.py` measures. Each pair is in one order or the other, and the difference of the two
-    is taken before the median; it is of processor time of the calling thread, which others on the
-    machine disturb less. With two threads that has waiting in it, and is shown only.
+    runtime has, and the answer: head, novelty and drift, which `novelty.py` measures. Each pair is
+    in one order or the other, and the difference of the two is taken before the median; it is of
+    processor time of the calling thread, which others on the machine disturb less. With two threads
+    that has waiting in it, and is shown only.
     """
     figures: dict = {"overhead": {}}
     bars = []
