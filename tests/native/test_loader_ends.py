@@ -119,8 +119,10 @@ def test_an_id_is_used_once():
 @pytest.mark.parametrize("call", ["loader.take(help=False)", 'loader.submit(2, b"text")'])
 def test_a_call_that_waits_can_be_interrupted(call):
     code = f"""
+import signal
 from edgetl import Preprocess
 from edgetl.native.loader import Loader
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells turn it off in the background
 loader = Loader(Preprocess(), batch_size=1, buffers=1, taken=1, queue=1)
 loader.add(0, b"text")
 print("ready", flush=True)
