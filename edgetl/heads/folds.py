@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def stratified_folds(
-    codes: NDArray[np.int64], *, n_folds: int = 5, seed: int = 0
+    codes: NDArray[np.int64], *, n_folds: int = 5, seed: int = 0, aligned: bool = False
 ) -> NDArray[np.int64]:
     """Deal the samples of each class evenly over folds, in a seeded random order.
 
@@ -19,6 +19,8 @@ def stratified_folds(
         codes: (n,) class of each sample, 0 to classes - 1.
         n_folds: At least 2.
         seed: Of the order in which samples are dealt.
+        aligned: Whether every class is dealt from the first fold on, rather than from where the
+            class before it ended, which makes folds of one size.
 
     Returns:
         (n,) fold of each sample, 0 to n_folds - 1, or -1.
@@ -36,5 +38,5 @@ def stratified_folds(
         if len(members) > 1:
             order = generator.permutation(members)
             folds[order] = (np.arange(len(members)) + dealt) % n_folds
-            dealt += len(members)
+            dealt += 0 if aligned else len(members)
     return folds

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl.heads.folds import stratified_folds
+
 
 def balanced_folds(
     codes: NDArray[np.int64], *, n_folds: int = 5, seed: int = 0
@@ -31,12 +33,4 @@ def balanced_folds(
     Raises:
         ValueError: `n_folds` is below 2.
     """
-    if n_folds < 2:
-        raise ValueError(f"need at least 2 folds, got {n_folds}")
-    folds = np.full(len(codes), -1, dtype=np.int64)
-    generator = np.random.default_rng(seed)
-    for code in range(int(codes.max()) + 1):
-        members = np.flatnonzero(codes == code)
-        if len(members) > 1:
-            folds[generator.permutation(members)] = np.arange(len(members)) % n_folds
-    return folds
+    return stratified_folds(codes, n_folds=n_folds, seed=seed, aligned=True)

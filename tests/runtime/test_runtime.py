@@ -7,32 +7,13 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
+from receiving_kit import PREPROCESS, mean_colour_graph
 
 from edgetl.bundle import Bundle, Checks, ExportRecord, Limits, Manifest, probe_batch
 from edgetl.errors import CorruptError, DataError, ParityError
 from edgetl.heads import PrototypeHead
-from edgetl.preprocess import Preprocess
 from edgetl.runtime import Prediction, Runtime, load
 from edgetl.targets import OnnxRuntime, OpenVino
-
-PREPROCESS = Preprocess(size=16, resize=16, mean=(0, 0, 0), std=(1, 1, 1))
-
-
-def mean_colour_graph(path):
-    """A graph whose 3 features are the mean of each channel."""
-    onnx = pytest.importorskip("onnx")
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["features"]),
-        ],
-        "backbone",
-        [helper.make_tensor_value_info("images", kind, ["batch", 3, 16, 16])],
-        [helper.make_tensor_value_info("features", kind, ["batch", 3])],
-    )
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
 
 
 @pytest.fixture
