@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgetl._adapt import AdaptOptions as AdaptOptions
     from edgetl._adapt import adapt as adapt
-    from edgetl._adapt import evaluate_bundle as evaluate_bundle
     from edgetl._candidates import SourceModel as SourceModel
+    from edgetl._evaluate import evaluate_bundle as evaluate_bundle
     from edgetl._export import ExportOptions as ExportOptions
     from edgetl._export import export as export
     from edgetl._export import verify as verify
@@ -77,7 +77,7 @@ _HOMES = {
     "adapt": "edgetl._adapt",
     "bench": "edgetl.exporter.bench",
     "diff": "edgetl.runtime",
-    "evaluate_bundle": "edgetl._adapt",
+    "evaluate_bundle": "edgetl._evaluate",
     "export": "edgetl._export",
     "fewshot": "edgetl._fewshot",
     "load": "edgetl.runtime",

@@ -7,46 +7,31 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgetl._given import check_needs, head_task, method_record, read_given, unadapted
 from edgetl._learning import LEARNING, MEMORY_MB, kept_learning
-from edgetl._parts import Part, check_classes, extract_parts, probe_images, usable
+from edgetl._parts import Part
 from edgetl._paths import cache_dir
 from edgetl._records import Clock, head_record, precision_notes, run_record
+from edgetl._shipped import Shipped, ship
 from edgetl.backbone import Backbone
 from edgetl.backbones import load_backbone
-from edgetl.bundle import (
-    Bundle,
-    Checks,
-    Evidence,
-    Manifest,
-    TaskRecord,
-    check_destination,
-    probe_batch,
-)
+from edgetl.bundle import Bundle, Checks, Manifest, check_destination, probe_batch
 from edgetl.bundle.checks import short_digests
-from edgetl.bundle.evidence import HeadRecord
-from edgetl.data import find_duplicates, load_dataset
-from edgetl.engines import Engine, OrtEngine, check_parity, open_engine
+from edgetl.data import Dataset, find_duplicates
 from edgetl.evaluate import evaluate_head, knn_predictions
-from edgetl.exporter.graph import FeatureGraph, feature_graph
 from edgetl.features import ExtractOptions
-from edgetl.heads import HEADS, Head, load_head, select_head
+from edgetl.heads import HEADS, Head, load_head
 from edgetl.preprocess import Preprocess
-from edgetl.runtime import bundle_engine, bundle_target
-from edgetl.targets import OnnxRuntime, ServingTarget, Target, Torch
-
-if TYPE_CHECKING:
-    from edgetl.engines.torch import TorchNetwork
-
-_FP32_COSINE = 0.9999
-_BF16_COSINE = 0.98
-"""Least cosine to the shipped graph: bfloat16 keeps 8 bits, and errors add up with depth."""
+from edgetl.targets import OnnxRuntime, Target
+from edgetl.transfer.method import Method, NetworkTask
+from edgetl.transfer.methods import load_method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,15 +72,19 @@ def adapt(
     backbone: str | Path,
     weights: str | Path | None = None,
     head: str | Head = "auto",
+    method: str | Method = "head",
+    unlabelled: Any = None,
+    source: Any = None,
+    test: Any = None,
     target: Target | None = None,
     output: str | Path | None = None,
     options: AdaptOptions | None = None,
 ) -> Bundle:
     """Adapt a pretrained network to labelled samples.
 
-    The backbone becomes an ONNX graph; the graph's features of all samples are computed, or found
-    in the cache; a head is chosen and fitted on the training part alone, and measured on the test
-    part.
+    The method may train the network. It becomes an ONNX graph; the graph's features of all samples
+    are computed, or found in the cache; a head is fitted on the training part alone, and measured
+    on the test part, beside what is had without the method.
 
     Args:
         data: A folder of class folders (or of train/ and test/ with those), a CSV or Parquet table,
@@ -103,6 +92,13 @@ def adapt(
         backbone: A timm name, ``torchvision/NAME``, or the path of an ONNX file.
         weights: A safetensors or state-dict file; from the model hub if None.
         head: A head's kind, an unfitted head, or ``"auto"``.
+        method: A name from `edgetl.transfer.methods.METHODS`, or a method with its options.
+        unlabelled: Samples of the domain that the model is for, for methods that take them; as
+            `edgetl.data.load_unlabelled` takes them.
+        source: Labelled samples of another domain with the same classes, for methods that take
+            them; like `data`.
+        test: Labelled samples to measure on, instead of a part of `data`; all of `data` but for a
+            test part of its own is trained on then.
         target: What extracts the features; ONNX Runtime if None. Whatever it is, the bundle ships
             the ONNX graph, and an engine whose features differ from the graph's is refused.
         output: Where to save the bundle; it stays in memory if None.
@@ -113,161 +109,106 @@ def adapt(
         WeightsError: The weights can't be had or don't fit.
         ParityError: The exported graph, or the engine, computes other features than the network.
         FileExistsError: `output` holds something that is not a bundle.
+        ValueError: The method needs samples that were not given, or has no use for what was.
     """
     options, target, clock = options or AdaptOptions(), target or OnnxRuntime(), Clock()
     if output is not None:
         check_destination(Path(output))  # now, not after minutes of work
     _check_head(head)
-    train, test = load_dataset(data).split(test_fraction=options.test_fraction, seed=options.seed)
-    check_classes(train)
-    network = load_backbone(backbone, weights, preprocess=options.preprocess)
-    preprocess = network.preprocess
-    if options.decode is not None:
-        preprocess = dataclasses.replace(preprocess, decode=options.decode)
-    probe = probe_images(train, preprocess)
-    graph = feature_graph(network, probe=probe, cache_dir=cache_dir())
-    reference = OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
-    engine = _extraction_engine(target, graph, network, probe, reference)
-
-    about = f"{network.name}, {target}"
-    extraction = extract_parts(
-        [train, test],
-        engine,
-        preprocess,
-        options=options.extract,
-        storage=options.storage,
-        cache=options.cache,
-        about=about,
+    way = load_method(method) if isinstance(method, str) else method
+    check_needs(way, unlabelled=unlabelled is not None, source=source is not None)
+    given = read_given(
+        data,
+        unlabelled=unlabelled,
+        source=source,
+        test=test,
+        fraction=options.test_fraction,
+        seed=options.seed,
     )
-    fitted, measured = usable(extraction, [train, test])
-    selection = select_head(fitted.features, fitted.targets, head=head, seed=options.seed)
-    shipped = load_head(selection.head.kind, selection.head.arrays())
+    network = load_backbone(backbone, weights, preprocess=options.preprocess)
+    details: dict[str, Any] = {}
+    adapted = way.network(
+        NetworkTask(
+            network=network,
+            train=given.train,
+            unlabelled=given.unlabelled,
+            seed=options.seed,
+            cache=cache_dir() / "methods" if options.cache else None,
+            workers=options.extract.workers,
+            progress=options.extract.progress,
+            details=details,
+        )
+    )
+    shipped = _ship(adapted, given.parts, target, options)
+    fitted, measured, *others = shipped.parts
+    selection = way.fit(head_task(given, shipped, others, adapted, head, options.seed, details))
+    served = load_head(selection.head.kind, selection.head.arrays())
 
+    baselines = {"knn": knn_predictions(fitted.features, fitted.targets, measured.features)}
+    if adapted is not network or not way.fits_plainly:
+        plain = shipped.parts
+        if adapted is not network:
+            plain = _ship(network, given.parts[:2], target, options).parts
+        baselines["no adaptation"] = unadapted(plain, measured, head=head, seed=options.seed)
     evidence = evaluate_head(
-        shipped.predict_proba(measured.features),
+        served.predict_proba(measured.features),
         measured.targets,
-        train.labels,
+        given.train.labels,
         train_counts=fitted.counts,
         head=head_record(selection),
         run=dataclasses.replace(
-            run_record(network.name, target, extraction, seed=options.seed, clock=clock),
+            run_record(adapted.name, target, shipped.extraction, seed=options.seed, clock=clock),
             duplicates=find_duplicates(
                 fitted.digests,
                 measured.digests,
                 train_names=fitted.names,
                 test_names=measured.names,
             ),
-            notes=(*train.notes, *precision_notes(target)),
+            notes=(*given.notes(measured, others), *precision_notes(target)),
         ),
-        baselines={"knn": knn_predictions(fitted.features, fitted.targets, measured.features)},
+        baselines=baselines,
     )
-    learning = kept_learning(
-        selection.head, fitted, measured, memory_mb=options.memory_mb, seed=options.seed
-    )
+    learning = None
+    if way.learns:
+        learning = kept_learning(
+            selection.head, fitted, measured, memory_mb=options.memory_mb, seed=options.seed
+        )
     manifest = Manifest(
-        labels=train.labels,
-        preprocess=preprocess,
-        backbone=network.name,
-        dim=graph.dim,
+        labels=given.train.labels,
+        preprocess=shipped.preprocess,
+        backbone=adapted.name,
+        dim=shipped.graph.dim,
         graph="backbone.onnx",
-        graph_fingerprint=graph.fingerprint,
-        head=shipped.kind,
+        graph_fingerprint=shipped.graph.fingerprint,
+        head=served.kind,
         learning=None if learning is None else LEARNING,
-        provenance=_provenance(data, network, fitted, options),
+        provenance=_provenance(data, test, adapted, fitted, options),
         evidence=dataclasses.replace(
-            evidence, run=dataclasses.replace(evidence.run, seconds=clock.seconds)
+            evidence,
+            run=dataclasses.replace(evidence.run, seconds=clock.seconds),
+            extra={"method": method_record(way, selection, details)},
         ),
     )
     checks = Checks(
-        probe_features=reference(probe_batch(preprocess.shape)),
+        probe_features=shipped.reference(probe_batch(shipped.preprocess.shape)),
         train_digests=np.sort(short_digests(fitted.digests)),
     )
-    bundle = Bundle(manifest, shipped, graph.path, checks=checks, learning=learning)
+    bundle = Bundle(manifest, served, shipped.graph.path, checks=checks, learning=learning)
     return bundle if output is None else bundle.save(output)
 
 
-def evaluate_bundle(
-    bundle: Bundle | str | Path,
-    data: Any,
-    *,
-    target: ServingTarget | None = None,
-    task: str | None = None,
-    options: AdaptOptions | None = None,
-) -> Evidence:
-    """Measure a bundle on labelled samples.
-
-    Args:
-        bundle: A bundle, or its folder.
-        data: As for `adapt`. Of data with a split the test part is used, otherwise all of it.
-        target: The engine to measure with; what the bundle was exported for if None.
-        task: Whose head; the main one's if None.
-        options: As for `adapt`; those of the split, of preprocessing and of storage have no effect:
-            the bundle says how it was made.
-
-    Raises:
-        CorruptError: The bundle was changed after it was written.
-        ParityError: The engine computes other features than the one the head was fitted with.
-        DataError: A class the bundle does not know, or no readable sample.
-        ValueError: There is no such task.
-    """
-    options, clock = options or AdaptOptions(), Clock()
-    if not isinstance(bundle, Bundle):
-        bundle = Bundle.load(bundle)
-    target = target or bundle_target(bundle)
-    manifest, record = bundle.manifest, bundle.manifest.record(task)
-    test = load_dataset(data, labels=record.labels).part("test")
-    options = dataclasses.replace(options, storage=record.provenance.get("storage", "float16"))
-    engine = bundle_engine(bundle, target, purpose="extract")
-    about = f"{manifest.backbone}, {target}"
-    extraction = extract_parts(
-        [test],
-        engine,
-        manifest.preprocess,
+def _ship(
+    network: Backbone, parts: Sequence[Dataset], target: Target, options: AdaptOptions
+) -> Shipped:
+    return ship(
+        network,
+        parts,
+        target,
+        decode=options.decode,
         options=options.extract,
         storage=options.storage,
         cache=options.cache,
-        about=about,
     )
-    (measured,) = usable(extraction, [test])
-    known = record.evidence
-    seen = _seen(bundle, measured, task)
-    notes = test.notes
-    if seen:
-        notes += (
-            f"{len(seen)} of these {len(measured.names)} samples were trained on: the figures say "
-            "little about new ones",
-        )
-    evidence = evaluate_head(
-        bundle.fitted(task).head.predict_proba(measured.features),
-        measured.targets,
-        record.labels,
-        train_counts=_train_counts(record),
-        head=known.head if known else HeadRecord(kind=record.head),
-        run=dataclasses.replace(
-            run_record(manifest.backbone, target, extraction, seed=options.seed, clock=clock),
-            duplicates=tuple(("(training part)", name) for name in seen),
-            notes=notes,
-        ),
-    )
-    return dataclasses.replace(
-        evidence, run=dataclasses.replace(evidence.run, seconds=clock.seconds)
-    )
-
-
-def _train_counts(record: TaskRecord) -> list[int]:
-    """Training samples per class; 0 of classes that were learned since."""
-    shipped = record.labels if record.update is None else record.update.base_labels
-    counts = dict(zip(shipped, record.provenance.get("train_counts", ()), strict=False))
-    return [counts.get(label, 0) for label in record.labels]
-
-
-def _seen(bundle: Bundle, measured: Part, task: str | None) -> list[str]:
-    """Names of the samples whose content is in the part that the head was fitted on."""
-    if bundle.checks is None:
-        return []
-    further = None if task == bundle.manifest.task else task
-    known = bundle.checks.trained_on(measured.digests, task=further)
-    return [name for name, seen in zip(measured.names, known, strict=True) if seen]
 
 
 def _check_head(head: str | Head) -> None:
@@ -284,36 +225,14 @@ def _check_head(head: str | Head) -> None:
         raise TypeError(f"head must be a name or one of edgetl.heads, got {type(head).__name__}")
 
 
-def _extraction_engine(
-    target: Target,
-    graph: FeatureGraph,
-    network: Backbone,
-    probe: NDArray[np.float32],
-    reference: OrtEngine,
-) -> Engine:
-    """The engine for a target, proved equal to what the bundle will run."""
-    if target == OnnxRuntime():
-        return reference
-    if isinstance(target, Torch):
-        from edgetl.engines.torch import TorchEngine
-
-        # A backbone without a torch module is refused by the engine itself.
-        engine: Engine = TorchEngine(cast("TorchNetwork", network), target=target)
-    else:
-        engine = open_engine(target, graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
-    half = isinstance(target, Torch) and target.precision == "bf16"
-    least = _BF16_COSINE if half else _FP32_COSINE
-    check_parity(engine, probe, reference(probe), min_cosine=least, what=f"{target}")
-    return engine
-
-
 def _provenance(
-    data: Any, network: Backbone, fitted: Part, options: AdaptOptions
+    data: Any, test: Any, network: Backbone, fitted: Part, options: AdaptOptions
 ) -> dict[str, Any]:
     """What a later step needs to find the training part again, and to know that it is the same."""
     digest = hashlib.sha256(b"".join(sorted(fitted.digests)))
     return {
-        "data": _readable(Path(data).resolve()) if isinstance(data, str | Path) else None,
+        "data": _readable(data),
+        "test_data": _readable(test),
         "seed": options.seed,
         "test_fraction": options.test_fraction,
         "storage": options.storage,
@@ -323,6 +242,8 @@ def _provenance(
     }
 
 
-def _readable(path: Path) -> str:
+def _readable(data: Any) -> str | None:
     """A path as text that can be written; bytes that are no UTF-8 are shown escaped."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
+    if not isinstance(data, str | Path):
+        return None
+    return str(Path(data).resolve()).encode("utf-8", "backslashreplace").decode()

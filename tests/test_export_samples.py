@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import edgetl
-from edgetl._adapt import evaluate_bundle
+from edgetl._evaluate import evaluate_bundle
 from edgetl.bundle import Bundle
 from edgetl.errors import DataError
 from edgetl.exporter import job_parts

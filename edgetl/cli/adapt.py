@@ -17,6 +17,7 @@ from edgetl.cli.arguments import (
     target_of,
 )
 from edgetl.cli.result import extract_options, print_evidence
+from edgetl.transfer.names import METHODS, options_of
 
 if TYPE_CHECKING:
     from edgetl.preprocess import Preprocess
@@ -37,6 +38,7 @@ def add_parser(verbs: Verbs) -> None:
     )
     parser.add_argument("--weights", metavar="FILE", help="safetensors or state-dict file")
     parser.add_argument("--head", choices=_HEADS, default="auto", help="default: auto")
+    add_method(parser)
     parser.add_argument("-o", "--output", metavar="BUNDLE", help="where to write the bundle")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument(
@@ -68,6 +70,29 @@ def add_parser(verbs: Verbs) -> None:
     add_extraction(parser)
 
 
+def add_method(parser: argparse.ArgumentParser) -> None:
+    """Add ``--method`` with its options, and the samples that some methods take."""
+    parser.add_argument(
+        "--method", default="head", metavar="NAME", help=f"{', '.join(METHODS)} (default: head)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the method, such as epochs=10; may be repeated",
+    )
+    parser.add_argument(
+        "--unlabelled", metavar="DATA", help="photos of the domain that the model is for"
+    )
+    parser.add_argument(
+        "--source", metavar="DATA", help="labelled photos of another domain, with the same classes"
+    )
+    parser.add_argument(
+        "--test", metavar="DATA", help="labelled photos to measure on (default: a part of DATA)"
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Adapt, save, and print the evidence."""
     target = target_of(arguments)
@@ -77,12 +102,18 @@ def run(arguments: argparse.Namespace) -> int:
     obey_offline(arguments)
     from edgetl._adapt import AdaptOptions, adapt
     from edgetl._learning import MEMORY_MB
+    from edgetl.transfer.methods import load_method
 
+    method = load_method(arguments.method, options_of(arguments.set))
     bundle = adapt(
         arguments.data,
         backbone=arguments.backbone,
         weights=arguments.weights,
         head=arguments.head,
+        method=method,
+        unlabelled=arguments.unlabelled,
+        source=arguments.source,
+        test=arguments.test,
         target=target,
         output=arguments.output,
         options=AdaptOptions(

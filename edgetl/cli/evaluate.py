@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, and print the evidence."""
     target = serving_target_of(arguments)
     obey_offline(arguments)
-    from edgetl._adapt import AdaptOptions, evaluate_bundle
+    from edgetl._adapt import AdaptOptions
+    from edgetl._evaluate import evaluate_bundle
 
     options = AdaptOptions(
         seed=arguments.seed, cache=not arguments.no_cache, extract=extract_options(arguments)

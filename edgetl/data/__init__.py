@@ -5,5 +5,6 @@ from __future__ import annotations
 from edgetl.data.dataset import Dataset
 from edgetl.data.duplicates import Duplicate, find_duplicates
 from edgetl.data.load import load_dataset
+from edgetl.data.unlabelled import load_unlabelled
 
-__all__ = ["Dataset", "Duplicate", "find_duplicates", "load_dataset"]
+__all__ = ["Dataset", "Duplicate", "find_duplicates", "load_dataset", "load_unlabelled"]

@@ -32,12 +32,28 @@ def read_arrays(images: Any, labels: Any) -> Listing:
         DataError: A label is empty, or an image has no pixels.
     """
     classes = [_label(value, index) for index, value in enumerate(_items(labels))]
-    sources = [_image(value, index) for index, value in enumerate(_items(images))]
-    if len(classes) != len(sources):
-        raise ValueError(f"there are {len(sources)} images and {len(classes)} labels")
-    listing = Listing(what="the pair of images and labels")
-    listing.sources, listing.classes = sources, classes
-    listing.names = [f"image[{index}]" for index in range(len(sources))]
+    listing = read_images(images)
+    if len(classes) != len(listing.sources):
+        raise ValueError(f"there are {len(listing.sources)} images and {len(classes)} labels")
+    listing.what = "the pair of images and labels"
+    listing.classes = classes
+    return listing
+
+
+def read_images(images: Any) -> Listing:
+    """List images that are in memory, without classes.
+
+    Args:
+        images: As in `read_arrays`.
+
+    Raises:
+        TypeError: An image has another type.
+        ValueError: An image has another shape.
+        DataError: An image has no pixels.
+    """
+    listing = Listing(what="the images")
+    listing.sources = [_image(value, index) for index, value in enumerate(_items(images))]
+    listing.names = [f"image[{index}]" for index in range(len(listing.sources))]
     return listing
 
 

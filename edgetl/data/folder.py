@@ -55,6 +55,37 @@ def read_folder(root: Path) -> Listing:
     return listing
 
 
+def read_unlabelled_folder(root: Path) -> Listing:
+    """List every file at any depth of a folder, whatever its folders are called.
+
+    Where `root` is divided into parts of class folders, as `read_folder` understands them, those of
+    the test part are left out, with a note. What is no photo is found out when it is decoded.
+
+    Raises:
+        DataError: A folder can't be listed, or there is no file.
+    """
+    root = Path(os.path.abspath(root))  # noqa: PTH100 - Path.resolve would follow links in names
+    listing = Listing(what=str(root))
+    parts = {name: part_of(name) for name in _children(root)[0]}
+    tests = [f"{name}/" for name, part in parts.items() if part == "test"]
+    if "train" not in parts.values():
+        tests = []
+    left_out = 0
+    for path, below in _walk(root, listing):
+        if below.startswith(tuple(tests)):
+            left_out += 1
+            continue
+        listing.names.append(_readable(below))
+        listing.sources.append(Path(path))
+    if left_out:
+        listing.notes.append(
+            f"{counted(left_out, 'file')} of the test part in {root} not used as unlabelled"
+        )
+    if not listing.names:
+        raise DataError(f"{root} holds no file")
+    return listing
+
+
 def _part_folders(root: Path, folders: list[str]) -> dict[str, str]:
     """Folder name to part, or nothing where the folders are classes.
 

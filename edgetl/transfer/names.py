@@ -1,0 +1,31 @@
+"""Names of the methods that `edgetl.adapt` knows, and options as they are typed.
+
+With the standard library alone: the command line reads it at every start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+METHODS: dict[str, str] = {
+    "head": "edgetl.transfer.method:Method",
+}
+"""Name to ``module:class``."""
+
+
+def options_of(texts: Iterable[str]) -> dict[str, str]:
+    """``["epochs=10", ...]`` as a dict.
+
+    Raises:
+        ValueError: A text without ``=``, or a name given twice.
+    """
+    options: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name:
+            raise ValueError(f"expected NAME=VALUE, such as epochs=10, got {text!r}")
+        if name in options:
+            raise ValueError(f"option {name} is given twice")
+        options[name] = value
+    return options
