@@ -1,0 +1,214 @@
+"""Methods by name with options from text; and the seam between a method and `edgetl.adapt`."""
+
+import sys
+import types
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import pytest
+
+import edgetl
+from edgetl.backbones import load_backbone
+from edgetl.heads import select_head
+from edgetl.transfer.method import Method
+from edgetl.transfer.methods import load_method
+from edgetl.transfer.names import METHODS, options_of
+
+
+@dataclass(frozen=True)
+class Toy(Method):
+    name: ClassVar[str] = "toy"
+    epochs: int = 3
+    lr: float | None = 0.1
+    mode: Literal["fast", "slow"] = "fast"
+    stages: tuple[int, ...] = ()
+    strict: bool = False
+    model: str | None = None
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    monkeypatch.setitem(METHODS, "toy", "a_module_of_toys:Toy")
+    monkeypatch.setitem(sys.modules, "a_module_of_toys", types.SimpleNamespace(Toy=Toy))
+
+
+def test_options_come_from_text(toy):
+    texts = ["epochs= 10", "lr=1e-3", "mode=slow", "stages=1, 2", "strict=true", "model=none"]
+    assert load_method("toy", options_of(texts)) == Toy(10, 1e-3, "slow", (1, 2), True, None)
+    assert load_method("toy", {"lr": "none", "model": "a=b"}) == Toy(lr=None, model="a=b")
+    assert load_method("toy").options["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("epochs=ten", "option epochs of method toy: invalid literal"),
+        ("lr=nan", "must be a finite number"),
+        ("mode=medium", "must be one of fast, slow, got 'medium'"),
+        ("strict=yes", "must be one of true, false"),
+        ("epoch=3", "has no option 'epoch'; it has epochs, lr"),
+    ],
+)
+def test_a_bad_option_is_refused_by_name(toy, option, message):
+    with pytest.raises(ValueError, match=message):
+        load_method("toy", options_of([option]))
+
+
+def test_bad_texts_and_names_are_refused():
+    with pytest.raises(ValueError, match="expected NAME=VALUE"):
+        options_of(["epochs"])
+    with pytest.raises(ValueError, match="given twice"):
+        options_of(["a=1", "a=2"])
+    with pytest.raises(ValueError, match="no method is called 'magic'; there are head"):
+        load_method("magic")
+    with pytest.raises(ValueError, match="no option 'x'; it has none"):
+        load_method("head", {"x": "1"})
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_loads_with_its_defaults_and_names_its_source(name):
+    method = load_method(name)
+    assert method.name == name
+    assert method.paper or name == "head"
+    assert method.options == load_method(name).options
+
+
+# In an adaptation.
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    """Photos of two noisy colours as (images, labels), a backbone of mean colours, its input."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["features"]),
+        ],
+        "means",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3])],
+    )
+    path = tmp_path_factory.mktemp("methods") / "means.onnx"
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path
+    )
+    return path, edgetl.Preprocess(size=8, resize=8)
+
+
+def photos(count, *, seed=0, shift=0):
+    generator = np.random.default_rng(seed)
+    labels = [("red", "green")[place % 2] for place in range(count)]
+    base = {"red": (150 + shift, 100, 60), "green": (100 + shift, 150, 60)}
+    images = [
+        np.clip(generator.normal(base[label], 40, (8, 8, 3)), 0, 255).astype(np.uint8)
+        for label in labels
+    ]
+    return images, labels
+
+
+@dataclass(frozen=True)
+class Reversed(Method):
+    """Answers the wrong class, so that the figures show whether its head was used."""
+
+    name: ClassVar[str] = "reversed"
+    paper: ClassVar[str] = "none"
+    unlabelled: ClassVar = "optional"
+    source: ClassVar = "optional"
+    learns: ClassVar[bool] = False
+    tell: str = "told"
+
+    def fit(self, task):
+        task.details["seen"] = {
+            "unlabelled": None if task.unlabelled is None else list(task.unlabelled.shape),
+            "source": None if task.source is None else len(task.source[1]),
+            "names": list(task.samples.names[:1]),
+        }
+        return select_head(task.features, 1 - task.targets, head=task.head, seed=task.seed)
+
+
+def adapted(colours, data, **arguments):
+    path, definition = colours
+    return edgetl.adapt(
+        data, backbone=path, options=edgetl.AdaptOptions(preprocess=definition), **arguments
+    )
+
+
+def test_a_methods_head_ships_beside_no_adaptation(colours):
+    bundle = adapted(colours, photos(60), method=Reversed(), head="ridge")
+    evidence = bundle.evidence
+    assert evidence.accuracy < 0.2
+    plain = evidence.baselines["no adaptation"]
+    assert plain.accuracy > 0.8 and plain.gain_high < 0
+    record = evidence.extra["method"]
+    assert record["name"] == "reversed" and record["options"] == {"tell": "told"}
+    assert record["details"]["seen"]["unlabelled"] is None
+    assert bundle.learning is None
+    assert "no adaptation" not in adapted(colours, photos(60)).evidence.baselines
+
+
+def test_further_samples_reach_the_method(colours):
+    images, labels = photos(20, seed=2)
+    bundle = adapted(
+        colours,
+        photos(40),
+        method=Reversed(),
+        unlabelled=photos(12, seed=1)[0],
+        source=photos(10, seed=3),
+        test=(images, labels),
+    )
+    assert bundle.evidence.n_train == 40 and bundle.evidence.n_test == 20
+    seen = bundle.evidence.extra["method"]["details"]["seen"]
+    assert seen["unlabelled"] == [12, 3] and seen["source"] == 10
+
+
+def test_where_the_figures_come_from_is_said(colours):
+    bundle = adapted(colours, photos(40), method=Reversed(), unlabelled=photos(12, seed=1)[0])
+    assert any("measured on samples of the labelled data" in n for n in bundle.evidence.run.notes)
+    images, labels = photos(20, seed=2)
+    bundle = adapted(
+        colours, photos(40), method=Reversed(), unlabelled=images[:8], test=(images, labels)
+    )
+    assert any("8 of 20 test samples are among" in n for n in bundle.evidence.run.notes)
+
+
+@dataclass(frozen=True)
+class Halved(Method):
+    """Another network: the same graph under another name."""
+
+    name: ClassVar[str] = "halved"
+    path: str = ""
+
+    def network(self, task):
+        task.details["trained on"] = len(task.train)
+        return load_backbone(self.path, preprocess=edgetl.Preprocess(size=8, resize=8))
+
+
+def test_a_methods_network_ships_beside_the_given_one(colours, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(colours[0])
+    node = onnx.helper.make_node("Neg", ["features"], ["negative"])
+    model.graph.node.append(node)
+    model.graph.output[0].name = "negative"
+    onnx.save(model, tmp_path / "negative.onnx")
+    bundle = adapted(colours, photos(60), method=Halved(str(tmp_path / "negative.onnx")))
+    assert bundle.manifest.backbone.endswith("negative.onnx")
+    assert bundle.evidence.baselines["no adaptation"].accuracy == bundle.evidence.accuracy
+    assert bundle.evidence.extra["method"]["details"] == {"trained on": bundle.evidence.n_train}
+    plain = adapted(colours, photos(60)).checks.probe_features
+    np.testing.assert_array_equal(bundle.checks.probe_features, -plain)
+
+
+def test_samples_that_a_method_does_not_take_are_refused(colours):
+    with pytest.raises(ValueError, match="head has no use for unlabelled"):
+        adapted(colours, photos(20), unlabelled=photos(5)[0])
+    with pytest.raises(ValueError, match="head has no use for source"):
+        adapted(colours, photos(20), source=photos(5))
+    needy = type("Needy", (Reversed,), {"unlabelled": "needed", "name": "needy"})
+    with pytest.raises(ValueError, match="needy needs unlabelled: unlabelled samples"):
+        adapted(colours, photos(20), method=needy())
+    with pytest.raises(TypeError, match="method must be a name or a Method, got int"):
+        adapted(colours, photos(20), method=3)
