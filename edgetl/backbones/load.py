@@ -16,14 +16,16 @@ def load_backbone(
 
     Args:
         name: ``"mobilenetv2_100"`` or ``"resnet50.a1_in1k"`` (timm), ``"torchvision/resnet50"`` or
-            ``"torchvision/resnet50.IMAGENET1K_V1"``, or the path of an ONNX file, which must end in
-            ``.onnx``; a ``~`` at its beginning is the home folder. A `Path` is always a file.
+            ``"torchvision/resnet50.IMAGENET1K_V1"``, the image half of an image-text pair such as
+            ``"open_clip/ViT-B-32.laion2b_s34b_b79k"`` or ``"hf-clip/FOLDER"``, or the path of an
+            ONNX file, which must end in ``.onnx``; a ``~`` at its beginning is the home folder. A
+            `Path` is always a file.
         weights: A local .safetensors or torch state-dict file; if None, the pretrained weights of
             the name's origin: from its cache on this machine, or downloaded. None for an ONNX file.
         preprocess: How images become the input; if None, as the pretrained weights want it.
 
     Raises:
-        MissingDependencyError: timm, torchvision or onnx is not installed.
+        MissingDependencyError: timm, torchvision, onnx, open_clip or transformers is not installed.
         TypeError: `name` is neither a string nor a path.
         ValueError: No network has this name, or it can't take what `preprocess` gives.
         WeightsError: The weights can't be had, are damaged, or don't fit the network.
@@ -45,6 +47,14 @@ def load_backbone(
         from edgetl.backbones.torchvision import load_torchvision
 
         return load_torchvision(name.removeprefix("torchvision/"), path, preprocess=preprocess)
+    if name.startswith("open_clip/"):
+        from edgetl.backbones.open_clip import load_open_clip
+
+        return load_open_clip(name.removeprefix("open_clip/"), path, preprocess=preprocess)
+    if name.startswith("hf-clip/"):
+        from edgetl.backbones.hf_clip import load_hf_clip
+
+        return load_hf_clip(name.removeprefix("hf-clip/"), path, preprocess=preprocess)
     from edgetl.backbones.timm import load_timm
 
     return load_timm(name, path, preprocess=preprocess)

@@ -9,7 +9,9 @@ import functools
 import hashlib
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +22,9 @@ from edgetl.backbones.onnx_ends import MAX_BYTES
 from edgetl.backbones.source_classifier import SourceClassifier
 from edgetl.errors import WeightsError
 from edgetl.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from edgetl.backbones.text_tower import TextTower
 
 OPSET = 18
 """The ONNX operator set of exported graphs: ONNX Runtime since 1.14, TensorRT since 8.6."""
@@ -57,17 +62,13 @@ class ModuleBackbone:
         self.preprocess = preprocess
         self.dim = self._measure_dim()
         self.source_classifier: SourceClassifier | None = None
+        self.text_tower: TextTower | None = None
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """The sha256 of the architecture, every tensor with its name and type, and `preprocess`."""
         digest = hashlib.sha256(f"{self.architecture}\n{self.preprocess.fingerprint}\n".encode())
-        for name, tensor in sorted(self.module.state_dict().items()):
-            if name.endswith("num_batches_tracked"):  # counts training steps; no feature sees it
-                continue
-            values = tensor.detach().cpu().contiguous().numpy()
-            digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
-            digest.update(values.reshape(-1).view(np.uint8).data)
+        hash_tensors(digest, self.module.state_dict())
         return digest.hexdigest()
 
     def features(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -138,3 +139,13 @@ class ModuleBackbone:
             )
             raise ValueError(f"{self.name} gives {found} for one image, not features (1, dim)")
         return int(output.shape[1])
+
+
+def hash_tensors(digest: Any, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Feed every tensor with its name and type, in the order of names, to a hash of `hashlib`."""
+    for name, tensor in sorted(tensors.items()):
+        if name.endswith("num_batches_tracked"):  # counts training steps; no feature sees it
+            continue
+        values = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
+        digest.update(values.reshape(-1).view(np.uint8).data)
