@@ -53,8 +53,8 @@ class TextTower:
         hash_tensors(digest, tensors)
         self.fingerprint = digest.hexdigest()
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embeddings (n, dim) with norm 1, on the CPU.
+    def check(self, texts: Sequence[str]) -> None:
+        """Refuse texts that can't be embedded whole.
 
         Raises:
             TypeError: `texts` is one string, or holds something else than strings.
@@ -72,6 +72,15 @@ class TextTower:
                     f"{text[:60]!r}... has {length} tokens, {self.name} reads {self.context}; "
                     "describe the class more briefly"
                 )
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings (n, dim) with norm 1, on the CPU.
+
+        Raises:
+            TypeError: See `check`.
+            ValueError: Likewise.
+        """
+        self.check(texts)
         parts = []
         with torch.inference_mode():
             for start in range(0, len(texts), _BATCH):

@@ -54,12 +54,14 @@ class CosineSoftmax(Head):
         directions_: (classes, dim) float64, each of norm 1.
         counts_: (classes,) total weight of each class.
         scale_: The scale in use.
+        length_: The samples' mean norm.
     """
 
     kind = "cosine"
     directions_: NDArray[np.float64]
     counts_: NDArray[np.float64]
     scale_: float
+    length_: float
 
     def __init__(
         self,
@@ -84,6 +86,8 @@ class CosineSoftmax(Head):
             )
         self.scale_ = scales[len(scales) // 2]
         self.counts_ = data.totals
+        norms = np.linalg.norm(data.ops.to_numpy(data.features).astype(np.float64), axis=1)
+        self.length_ = float(norms.mean()) or 1.0
         folds = balanced_folds(data.codes)
         if folds.max() >= 0 and (calibrate or len(scales) > 1):
             held = [self._judged(scale, data, folds) for scale in scales]
@@ -112,14 +116,14 @@ class CosineSoftmax(Head):
     def to_head(self) -> PrototypeHead:
         """The same classifier as a head that bundles store, learns on a device and needs no fit.
 
-        Its prototypes are the directions, so what it learns by `partial_fit` moves a direction as
-        if it were the mean of as many samples as the class had, all of norm 1: normalise the
-        samples it learns from.
+        Its prototypes are the directions at the samples' mean length, which no cosine sees. So what
+        it learns by `partial_fit` moves a direction as if it were the mean of as many samples as
+        the class had.
         """
         self._check_fitted()
         head = PrototypeHead(self.scale_, center=False)
         head.classes_, head.n_features_in_ = self.classes_, self.n_features_in_
-        head.prototypes_, head.counts_ = self.directions_.copy(), self.counts_.copy()
+        head.prototypes_, head.counts_ = self.directions_ * self.length_, self.counts_.copy()
         head.temperature_ = self.temperature_
         return head
 

@@ -8,8 +8,9 @@ knows features and labels, nothing of photos.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -58,12 +59,18 @@ class FewShotCandidate:
         accuracy: Held-out accuracy, None if nothing could be held out.
         log_loss: Held-out log loss in nats after temperature, None likewise.
         chosen: Whether it is the one taken.
+        parameters: What it chose itself, such as ``{"alpha": 3.0}``.
+        temperature: Of its scores.
+        seconds: What fitting and judging it took.
     """
 
     method: str
     accuracy: float | None
     log_loss: float | None
     chosen: bool
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -75,12 +82,15 @@ class FewShotChoice:
         method: The name of what made it.
         candidates: All that were considered.
         reason: One sentence.
+        hits: (m,) whether the method got each held-out sample right, in the samples' order; None if
+            nothing could be held out.
     """
 
     head: Head
     method: str
     candidates: tuple[FewShotCandidate, ...]
     reason: str
+    hits: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
 
 CANDIDATES: dict[str, Callable[[], Head]] = {
@@ -130,34 +140,54 @@ def choose_few(
     data = TrainingSet(features, codes, np.ones(len(codes)), len(classes))
     folds = balanced_folds(codes, seed=seed)
     comparable = bool(folds.max() >= 0) and len(names) > 1
-    heads, held = [], []
+    heads, held, seconds = [], [], []
     for name in names if comparable else names[:1]:
+        start = time.perf_counter()
         head = CANDIDATES[name]()
         head.fit_set(data, classes, calibrate=not comparable)
         if comparable:
             held.append(_judge(head, data, folds))
             head.temperature_ = held[-1].temperature
         heads.append(head)
+        seconds.append(time.perf_counter() - start)
     best = _best(held) if comparable else 0
     return FewShotChoice(
         head=_shipped(heads[best]),
         method=names[best],
         candidates=tuple(
-            FewShotCandidate(
-                method=name,
-                accuracy=held[place].accuracy if comparable else None,
-                log_loss=held[place].log_loss if comparable else None,
-                chosen=place == best,
-            )
+            _considered(name, place, heads, held, seconds, chosen=place == best)
             for place, name in enumerate(names)
         ),
         reason=_reason(names, best, held, comparable),
+        hits=held[best].hits if comparable else None,
     )
 
 
 def _judge(head: Head, data: TrainingSet, folds: NDArray[np.int64]) -> HeldOut:
     """Held-out scores at the strength that the head chose itself on all samples."""
     return held_out(head.fixed(), data, folds)
+
+
+def _considered(
+    name: str,
+    place: int,
+    heads: Sequence[Head],
+    held: Sequence[HeldOut],
+    seconds: Sequence[float],
+    *,
+    chosen: bool,
+) -> FewShotCandidate:
+    """One row of the table; of what was never fitted, its name."""
+    judged = held[place] if place < len(held) else None
+    return FewShotCandidate(
+        method=name,
+        accuracy=None if judged is None else judged.accuracy,
+        log_loss=None if judged is None else judged.log_loss,
+        chosen=chosen,
+        parameters=heads[place].chosen() if place < len(heads) else {},
+        temperature=heads[place].temperature_ if place < len(heads) else 1.0,
+        seconds=seconds[place] if place < len(seconds) else 0.0,
+    )
 
 
 def _best(held: Sequence[HeldOut]) -> int:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 METHODS: dict[str, str] = {
     "head": "edgetl.transfer.method:Method",
+    "few": "edgetl.transfer.few:Few",
+    "zeroshot": "edgetl.transfer.zeroshot_method:Zeroshot",
 }
 """Name to ``module:class``."""
 

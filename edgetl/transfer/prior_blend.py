@@ -36,11 +36,13 @@ class PriorBlend:
         share: Of the prior, 0 to 1.
         accuracies: (shares,) held-out accuracy of each share; empty where nothing could be held
             out.
+        shares: What they are of.
     """
 
     head: RidgeHead
     share: float
     accuracies: tuple[float, ...]
+    shares: tuple[float, ...] = SHARES
 
 
 def blend_with_prior(
@@ -98,10 +100,10 @@ def blend_with_prior(
     accuracies = tuple(one.accuracy for one in held)
     if not gains.mean() > _ERRORS * gains.std() / len(gains) ** 0.5:
         head = _blended(ridge, prior, (1.0, 0.0), learned.temperature)
-        return PriorBlend(head, 0.0, accuracies)
+        return PriorBlend(head, 0.0, accuracies, tuple(shares))
     parts = (1 - shares[best]) / learned.temperature, shares[best] / prior.temperature_
     head = _blended(ridge, prior, parts, held[best].temperature)
-    return PriorBlend(head, shares[best], accuracies)
+    return PriorBlend(head, shares[best], accuracies, tuple(shares))
 
 
 def _losses(held: HeldOut) -> FloatArray:

@@ -87,6 +87,19 @@ def test_the_shipped_head_goes_on_learning(make_clusters):
     assert head.score(queries, truth) > 0.8
 
 
+def test_a_sample_learned_later_weighs_as_one_of_those_before(make_clusters):
+    """Features as they come, of a norm far from 1: one more must not outweigh a class's four."""
+    X, y, queries, truth = make_clusters(4, 3)
+    head = CosineSoftmax().fit(20 * X, y).to_head()
+    before = head.prototypes_.copy()
+    head.partial_fit(20 * X[y == 1][:1], [0])  # a mistaken label
+    turned = head.prototypes_[0] @ before[0]
+    turned /= np.linalg.norm(head.prototypes_[0]) * np.linalg.norm(before[0])
+    other = X[y == 1][0] @ before[0] / (np.linalg.norm(X[y == 1][0]) * np.linalg.norm(before[0]))
+    assert turned > 1 - 0.3 * (1 - other)
+    assert head.score(20 * queries, truth) > 0.8
+
+
 def test_the_size_of_a_feature_does_not_matter(make_clusters):
     X, y, queries, _ = make_clusters(4, 3)
     sizes = np.random.default_rng(1).uniform(0.1, 10, (len(X), 1)).astype(np.float32)
