@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgetl._fewshot import FewShotOptions as FewShotOptions
     from edgetl._fewshot import FewShotReport as FewShotReport
     from edgetl._fewshot import fewshot as fewshot
+    from edgetl._from_words import from_words as from_words
     from edgetl._select import SelectOptions as SelectOptions
     from edgetl._select import select as select
     from edgetl.bundle import Bundle as Bundle
@@ -80,6 +81,7 @@ _HOMES = {
     "evaluate_bundle": "edgetl._evaluate",
     "export": "edgetl._export",
     "fewshot": "edgetl._fewshot",
+    "from_words": "edgetl._from_words",
     "load": "edgetl.runtime",
     "load_dataset": "edgetl.data",
     "select": "edgetl._select",
@@ -118,6 +120,7 @@ __all__ = [
     "evaluate_bundle",
     "export",
     "fewshot",
+    "from_words",
     "load",
     "load_dataset",
     "select",

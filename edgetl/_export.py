@@ -77,10 +77,12 @@ def export(
     options, target, clock = options or ExportOptions(), target or OnnxRuntime(), Clock()
     source = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     _check_request(source, target, options)
+    options, kept = _with_its_head(source, options)
     limits = _limits(target, options, max_drop)
     if output is not None:
         _check_output(source, Path(output))
     parts = reference_parts(source, calibration, test, options)
+    parts = dataclasses.replace(parts, notes=(*parts.notes, *kept))
     _check_enough(parts)
     job = Job(source, target, limits, parts, options)
 
@@ -148,6 +150,16 @@ def _check_request(source: Bundle, target: OnnxRuntime | TensorRT, options: Expo
         _check_tensorrt(target, options)
     elif options.ahead_of_time:
         raise ValueError("ahead_of_time is for TensorRT; ONNX Runtime compiles nothing")
+
+
+def _with_its_head(source: Bundle, options: ExportOptions) -> tuple[ExportOptions, tuple[str, ...]]:
+    """Keep the head where a method made it: a plain fit of the same kind would be another one."""
+    known = source.manifest.provenance if source.evidence is None else source.evidence.extra
+    record = known.get("method")
+    if not options.refit or not isinstance(record, dict) or record.get("plain_head", True):
+        return options, ()
+    note = f"the head was kept as the method {record.get('name')!s:.40} made it, not fitted again"
+    return dataclasses.replace(options, refit=False), (note,)
 
 
 def _check_output(source: Bundle, output: Path) -> None:

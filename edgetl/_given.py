@@ -160,6 +160,7 @@ def method_record(method: Method, selection: Selection, details: dict[str, Any])
     record = {
         "name": method.name,
         "options": method.options,
+        "plain_head": method.fits_plainly,
         "paper": method.paper,
         "reason": selection.reason,
         "details": details,

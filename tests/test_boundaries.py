@@ -131,6 +131,18 @@ WORKSTATION = {
         "targets",
     },
     "_given": {"_parts", "_shipped", "backbone", "bundle", "data", "heads", "transfer"},
+    "_from_words": {
+        "_given",
+        "_paths",
+        "backbones",
+        "bundle",
+        "engines",
+        "errors",
+        "exporter",
+        "heads",
+        "preprocess",
+        "transfer",
+    },
     "_evaluate": {
         "_adapt",
         "_parts",

@@ -83,9 +83,7 @@ def preprocess_of(config: Mapping[str, Any], name: str) -> Preprocess:
     """
     size, crop = _side(config.get("size", 224)), _side(config.get("crop_size", 224))
     off = [
-        step
-        for step in ("do_resize", "do_rescale", "do_normalize")
-        if not config.get(step, True)
+        step for step in ("do_resize", "do_rescale", "do_normalize") if not config.get(step, True)
     ]
     interpolation = _INTERPOLATIONS.get(config.get("resample", 3))
     if off or interpolation is None or size is None:

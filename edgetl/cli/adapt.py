@@ -17,6 +17,7 @@ from edgetl.cli.arguments import (
     target_of,
 )
 from edgetl.cli.result import extract_options, print_evidence
+from edgetl.cli.words import add_words, run_words, worded
 from edgetl.transfer.names import METHODS, options_of
 
 if TYPE_CHECKING:
@@ -29,16 +30,20 @@ def add_parser(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     parser = add_verb(verbs, "adapt", run, "Adapt a pretrained network to labelled photos.")
     parser.add_argument(
-        "data", help="a folder of class folders, or of train/ and test/; or a CSV or Parquet table"
+        "data",
+        nargs="?",
+        help="a folder of class folders, or of train/ and test/; or a CSV or Parquet table",
     )
     parser.add_argument(
         "--backbone",
         required=True,
-        help="a timm name, torchvision/NAME, or the path of an ONNX file",
+        help="a timm name, torchvision/NAME, the path of an ONNX file, or an image-text pair: "
+        "open_clip/NAME.TAG or hf-clip/FOLDER",
     )
     parser.add_argument("--weights", metavar="FILE", help="safetensors or state-dict file")
     parser.add_argument("--head", choices=_HEADS, default="auto", help="default: auto")
     add_method(parser)
+    add_words(parser)
     parser.add_argument("-o", "--output", metavar="BUNDLE", help="where to write the bundle")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument(
@@ -97,14 +102,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Adapt, save, and print the evidence."""
     target = target_of(arguments)
     if arguments.output is None:
-        name = Path(arguments.data).resolve().stem
+        name = "task" if arguments.data is None else Path(arguments.data).resolve().stem
         raise ValueError(f"name the bundle to write, such as: -o {name}.edgetl")
     obey_offline(arguments)
     from edgetl._adapt import AdaptOptions, adapt
     from edgetl._learning import MEMORY_MB
     from edgetl.transfer.methods import load_method
 
-    method = load_method(arguments.method, options_of(arguments.set))
+    method = worded(load_method(arguments.method, options_of(arguments.set)), arguments)
+    if arguments.data is None:
+        return run_words(method, arguments)
     bundle = adapt(
         arguments.data,
         backbone=arguments.backbone,

@@ -46,7 +46,12 @@ class PriorBlend:
 
 
 def blend_with_prior(
-    prior: LinearHead, X: ArrayLike, y: ArrayLike, *, shares: Sequence[float] = SHARES
+    prior: LinearHead,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    shares: Sequence[float] = SHARES,
+    errors: float = _ERRORS,
 ) -> PriorBlend:
     """Blend a prior with a ridge head that is fitted to few samples.
 
@@ -54,7 +59,7 @@ def blend_with_prior(
     head's come from folds that leave out a sample of every class at once
     (`edgetl.transfer.balanced_folds`): with few samples, leaving out a single one mostly shows how
     a class fares against others that have one more. The share with the lowest held-out log loss is
-    taken if that is lower than the ridge head's own by more than two standard errors of the
+    taken if that is lower than the ridge head's own by more than `errors` standard errors of the
     difference, paired by sample; otherwise the ridge head is taken alone. So it is where a class
     has one sample: nothing can be said about it beside the prior then.
 
@@ -63,6 +68,8 @@ def blend_with_prior(
         X: (n, dim) features of the labelled samples.
         y: (n,) labels, of all classes of the prior.
         shares: Of the prior, each 0 to 1.
+        errors: How sure the samples have to be before the prior gets a share: 2 is for priors that
+            may do harm, such as word vectors', 0 for one as good as a head on some samples.
 
     Raises:
         ValueError: The classes or features are not the prior's, or a share is out of range.
@@ -98,7 +105,7 @@ def blend_with_prior(
     best = int(losses.mean(axis=1).argmin())
     gains = alone - losses[best]
     accuracies = tuple(one.accuracy for one in held)
-    if not gains.mean() > _ERRORS * gains.std() / len(gains) ** 0.5:
+    if not gains.mean() > errors * gains.std() / len(gains) ** 0.5:
         head = _blended(ridge, prior, (1.0, 0.0), learned.temperature)
         return PriorBlend(head, 0.0, accuracies, tuple(shares))
     parts = (1 - shares[best]) / learned.temperature, shares[best] / prior.temperature_

@@ -100,7 +100,7 @@ def test_zero_shot_probabilities_are_the_references(kind, folder, photos, tmp_pa
 def test_a_tower_refuses_what_it_would_cut(kind, folder):
     tower = load_backbone(f"{kind}/{folder}").text_tower
     assert tower.embed(["a " * (tower.context - 2)]).shape == (1, 16)
-    with pytest.raises(ValueError, match=f"has {tower.context + 1} tokens.*reads {tower.context}"):
+    with pytest.raises(ValueError, match=rf"has {tower.context + 1} tokens.*reads {tower.context}"):
         tower.embed(["a " * (tower.context - 1)])
     with pytest.raises(ValueError, match="texts must be words"):
         tower.embed(["a photo", " "])
@@ -141,7 +141,7 @@ def test_unfit_weights_are_refused(kind, folder, tmp_path):
 
 
 def test_open_clips_names(open_clip_pair):
-    with pytest.raises(ValueError, match="no pair 'ViT-B-23'.*did you mean ViT-B-32"):
+    with pytest.raises(ValueError, match=r"no pair 'ViT-B-23'.*did you mean ViT-B-32"):
         load_backbone("open_clip/ViT-B-23")
     with pytest.raises(ValueError, match="has no tag 'nobody'; it has openai"):
         load_backbone("open_clip/ViT-B-32.nobody")
@@ -163,9 +163,7 @@ def test_a_tag_decides_which_gelu_is_meant(open_clip_pair, monkeypatch):
     import open_clip
 
     monkeypatch.setattr(open_clip, "get_model_config", lambda name: config["model_cfg"])
-    monkeypatch.setattr(
-        open_clip, "create_model", _builder(open_clip.create_model, open_clip_pair)
-    )
+    monkeypatch.setattr(open_clip, "create_model", _builder(open_clip.create_model, open_clip_pair))
     plain = load_backbone("open_clip/ViT-B-32.laion2b_e16", weights)
     quick = load_backbone("open_clip/ViT-B-32.openai", weights)
     images = np.random.default_rng(0).standard_normal((2, 3, 32, 32), np.float32)
