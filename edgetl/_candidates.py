@@ -23,6 +23,7 @@ from edgetl.targets import OnnxRuntime, OpenVino
 
 if TYPE_CHECKING:
     from edgetl.backbones.source_classifier import SourceClassifier
+    from edgetl.backbones.text_tower import TextTower
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 _MIN_COSINE = 0.9999
@@ -61,6 +62,7 @@ class Prepared:
         graph: Its feature graph.
         classifier: What it was pretrained with, if known.
         trainable: Whether its network is at hand as a torch module.
+        tower: The text tower that belongs to it, None without one.
         target: What is to run it.
     """
 
@@ -71,6 +73,7 @@ class Prepared:
     graph: FeatureGraph
     classifier: SourceClassifier | None
     trainable: bool
+    tower: TextTower | None
     target: OnnxRuntime | OpenVino
 
     def open(self, purpose: Purpose) -> Engine:
@@ -143,6 +146,7 @@ def prepare(model: SourceModel, train: Dataset, target: OnnxRuntime | OpenVino) 
         graph=graph,
         classifier=getattr(network, "source_classifier", None),
         trainable=hasattr(network, "module"),
+        tower=getattr(network, "text_tower", None),
         target=target,
     )
     if target != OnnxRuntime():

@@ -27,12 +27,15 @@ from edgetl.features import ExtractOptions
 from edgetl.heads import select_head
 from edgetl.heads.crossval import held_out
 from edgetl.heads.folds import stratified_folds
+from edgetl.heads.linear import LinearHead
 from edgetl.heads.training import TrainingSet
 from edgetl.targets import OnnxRuntime, OpenVino
 from edgetl.transfer.choice import Measured, choose_backbone
+from edgetl.transfer.prompts import embed_classes, sentences, zero_shot_head
 from edgetl.transfer.select_report import SelectReport
 from edgetl.transfer.strategy import choose_strategy
 from edgetl.transfer.transferability import transferability
+from edgetl.transfer.ways import FEW_SHOTS, judge_ways
 
 _ROUNDS = 10
 _STEADY = 1.5
@@ -98,9 +101,10 @@ def select(
     """Measure pretrained networks on labelled samples, and say which to adapt, and how.
 
     Of each candidate, on the training part alone: scores of transferability, the cross-validated
-    accuracy of the head that `edgetl.adapt` would choose, the median latency of one photo from
-    pixels to features (all candidates in turns), and the size of its graph. The recommendation is
-    the fastest of those within the budgets whose accuracy is within one standard error of the best.
+    accuracy of the head that `edgetl.adapt` would choose (or of its method for few samples or for
+    words, where that is ahead), the median latency of one photo from pixels to features (all
+    candidates in turns), and the size of its graph. The recommendation is the fastest of those
+    within the budgets whose accuracy is within one standard error of the best.
 
     The accuracy is a little optimistic: the head and its strength were chosen by the same samples,
     and so is the best of many candidates. What the chosen one reaches is for `edgetl.adapt` to
@@ -135,6 +139,7 @@ def select(
     train, _ = load_dataset(data).split(test_fraction=options.test_fraction, seed=options.seed)
     check_classes(train)
     part = _limited(train, options)
+    few = bool(np.median(train.counts) <= FEW_SHOTS)
     prepared = []
     for model in models:
         _say(options, f"preparing {model.name}")
@@ -142,7 +147,7 @@ def select(
     rows, skipped = [], {}
     for candidate in prepared:
         _say(options, f"measuring {candidate.name} on {len(part)} samples")
-        row, unread = _judge(candidate, part, options)
+        row, unread = _judge(candidate, part, options, few=few)
         rows.append(row)
         skipped.update(unread)
     _say(options, "timing all candidates in turns")
@@ -152,7 +157,9 @@ def select(
     strategy = None
     if choice.recommended is not None:
         row, one = taken[choice.recommended]
-        strategy = choose_strategy(row, train.counts, trainable=one.trainable)
+        strategy = choose_strategy(
+            row, train.counts, trainable=one.trainable, worded=one.tower is not None
+        )
     notes = train.notes
     if len(part) < len(train):
         notes += (f"measured on {len(part)} of {len(train)} training samples",)
@@ -177,7 +184,7 @@ def select(
 
 
 def _judge(
-    candidate: Prepared, part: Dataset, options: SelectOptions
+    candidate: Prepared, part: Dataset, options: SelectOptions, *, few: bool
 ) -> tuple[Measured, dict[str, str]]:
     """Everything but the latency of a candidate, and the samples that could not be read."""
     preprocess = candidate.preprocess
@@ -222,8 +229,19 @@ def _judge(
             hits=selection.hits,
             held=extraction.index[half.rows],
             half_hits=half.hits,
+            ways=judge_ways(
+                X, y, few=few, words=_from_words(candidate, part.labels), seed=options.seed
+            ),
         )
     return measured, {skip.name: skip.reason for skip in extraction.skipped}
+
+
+def _from_words(candidate: Prepared, labels: Sequence[str]) -> LinearHead | None:
+    """The head that the classes' names make, where there is a text tower."""
+    if candidate.tower is None:
+        return None
+    directions = embed_classes(sentences(labels), candidate.tower.embed)
+    return zero_shot_head(directions, scale=candidate.tower.scale)
 
 
 def _timed(

@@ -284,3 +284,24 @@ def test_options_out_of_range():
         edgetl.select("nowhere", candidates=["a"], max_ms=0)
     with pytest.raises(FileNotFoundError, match="weights folder"):
         named_candidates(["a"], "/nowhere")
+
+
+def test_a_pair_is_judged_by_its_words_too(open_clip_pair):
+    generator = np.random.default_rng(0)
+    labels = ["dark", "light"] * 10
+    images = [
+        generator.integers(0, 100, (40, 40, 3), dtype=np.uint8) + np.uint8(150 * (label == "light"))
+        for label in labels
+    ]
+    report = edgetl.select(
+        (images, labels),
+        candidates=[f"open_clip/{open_clip_pair}"],
+        options=edgetl.SelectOptions(
+            seconds=0.01, calls=2, cache=False, extract=ExtractOptions(progress=False)
+        ),
+    )
+    ways = report.rows[0].ways
+    assert list(ways) == ["few", "words", "blend"]
+    assert {len(hits) for hits in ways.values()} == {len(report.rows[0].held)} == {16}
+    assert "the classes' names alone" in report.strategy.reasons["zero-shot"]
+    assert report.to_json()["candidates"][0]["ways"].keys() == ways.keys()

@@ -169,10 +169,8 @@ def _file_in(folder: Path) -> Path:
     raise WeightsError(f"{folder} has none of {', '.join(_FILES)}; give a file with --weights")
 
 
-def _build(
-    library: Any, source: str, config: Mapping[str, Any], *, quick: bool, name: str
-) -> torch.nn.Module:
-    """The pair with random weights; nothing is fetched but, if need be, a tower's configuration."""
+def _build(library: Any, source: str, config: Mapping[str, Any], *, quick: bool, name: str) -> Any:
+    """The pair, a module with random weights; at most a tower's configuration is fetched."""
     if "multimodal_cfg" in config:
         raise ValueError(f"{name} writes captions too (CoCa); pairs of two towers are supported")
     if "hf_model_name" in config.get("text_cfg", {}) and offline():
@@ -182,7 +180,7 @@ def _build(
         )
     with _without_remarks():
         try:
-            model: torch.nn.Module = library.create_model(
+            model = library.create_model(
                 source, load_weights=False, pretrained_text=False, force_quick_gelu=quick
             )
         except (RuntimeError, ValueError, TypeError, OSError) as error:

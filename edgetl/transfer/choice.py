@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from edgetl.evaluate.metrics import wilson_interval
 from edgetl.transfer.transferability import Transferability
 
+_AHEAD = 2.0
+"""Standard errors by which another way than the plain head has to be ahead of it."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
@@ -30,6 +33,8 @@ class Measured:
         hits: (m,) whether that head got each held-out sample right.
         held: (m,) ascending positions of these samples in the training part.
         half_hits: (m,) the same, fitted to half of the samples instead of four fifths.
+        ways: (m,) whether other ways of adapting than the plain head got each of them right, by
+            name (`edgetl.transfer.ways`).
         milliseconds: Median of one photo, from pixels to features.
         spread: Milliseconds that a tenth and nine tenths of the calls stayed below.
         megabytes: Size of the graph's file, in 1e6 bytes.
@@ -45,21 +50,41 @@ class Measured:
     hits: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_), repr=False)
     held: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
     half_hits: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_), repr=False)
+    ways: dict[str, NDArray[np.bool_]] = field(default_factory=dict, repr=False)
     milliseconds: float = float("nan")
     spread: tuple[float, float] = (float("nan"), float("nan"))
     megabytes: float
 
     @property
+    def way(self) -> str:
+        """How to adapt it: ``"head"``, or the best of those clearly ahead of it.
+
+        That is by more than two standard errors of the paired difference, over the same held-out
+        samples: by one, a single sample would do.
+        """
+        ahead = []
+        for name, hits in self.ways.items():
+            difference = hits.astype(np.float64) - self.hits
+            if difference.mean() > _AHEAD * difference.std() / len(difference) ** 0.5:
+                ahead.append(name)
+        return max(ahead, key=lambda name: float(self.ways[name].mean()), default="head")
+
+    @property
+    def answers(self) -> NDArray[np.bool_]:
+        """(m,) the hits of that way."""
+        return self.ways.get(self.way, self.hits)
+
+    @property
     def accuracy(self) -> float | None:
-        """Cross-validated accuracy of its head; None if nothing could be held out."""
-        return float(self.hits.mean()) if len(self.hits) else None
+        """Cross-validated accuracy of that way; None if nothing could be held out."""
+        return float(self.answers.mean()) if len(self.hits) else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """The accuracy's 95 % interval (Wilson), None likewise."""
         if not len(self.hits):
             return None
-        return wilson_interval(int(self.hits.sum()), len(self.hits))
+        return wilson_interval(int(self.answers.sum()), len(self.hits))
 
     @property
     def merit(self) -> float:
@@ -148,7 +173,7 @@ def paired_difference(first: Measured, second: Measured) -> tuple[float, float]:
     )
     if not len(left):
         return 0.0, 0.0
-    difference = first.hits[left].astype(np.float64) - second.hits[right]
+    difference = first.answers[left].astype(np.float64) - second.answers[right]
     return float(difference.mean()), float(difference.std() / len(difference) ** 0.5)
 
 

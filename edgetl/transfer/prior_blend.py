@@ -7,7 +7,7 @@ on held-out samples. It knows linear heads and features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,7 @@ _ERRORS = 2.0
 """Standard errors by which a blend has to be ahead."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PriorBlend:
     """A blended head, and how the share was chosen.
 
@@ -37,12 +37,14 @@ class PriorBlend:
         accuracies: (shares,) held-out accuracy of each share; empty where nothing could be held
             out.
         shares: What they are of.
+        hits: (n,) whether the blend got each sample right when it was held out; empty likewise.
     """
 
     head: RidgeHead
     share: float
     accuracies: tuple[float, ...]
     shares: tuple[float, ...] = SHARES
+    hits: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_), repr=False)
 
 
 def blend_with_prior(
@@ -107,10 +109,10 @@ def blend_with_prior(
     accuracies = tuple(one.accuracy for one in held)
     if not gains.mean() > errors * gains.std() / len(gains) ** 0.5:
         head = _blended(ridge, prior, (1.0, 0.0), learned.temperature)
-        return PriorBlend(head, 0.0, accuracies, tuple(shares))
+        return PriorBlend(head, 0.0, accuracies, tuple(shares), learned.hits)
     parts = (1 - shares[best]) / learned.temperature, shares[best] / prior.temperature_
     head = _blended(ridge, prior, parts, held[best].temperature)
-    return PriorBlend(head, shares[best], accuracies, tuple(shares))
+    return PriorBlend(head, shares[best], accuracies, tuple(shares), held[best].hits)
 
 
 def _losses(held: HeldOut) -> FloatArray:

@@ -82,7 +82,12 @@ class SelectReport:
             return None
         words = ["edgetl", "adapt", self.data, "--backbone", row.backbone]
         words += [] if row.weights is None else ["--weights", row.weights]
-        words += ["--head", self.strategy.head, "--seed", str(self.seed)]
+        if self.strategy.method == "head":
+            words += ["--head", self.strategy.head]
+        else:
+            words += ["--method", self.strategy.method]
+            words += [word for option in self.strategy.options for word in ("--set", option)]
+        words += ["--seed", str(self.seed)]
         return shlex.join(words)
 
     def to_json(self) -> dict[str, Any]:
@@ -145,7 +150,7 @@ def _candidates(report: SelectReport) -> list[str]:
                 "pareto" if row.name in report.choice.pareto else "",
                 _percent(row.accuracy),
                 _NONE if interval is None else f"{_percent(interval[0])}-{_percent(interval[1])}",
-                row.head,
+                row.head if row.way == "head" else row.way,
                 f"{scores.logme:.3f}",
                 f"{scores.h_score:.2f}",
                 _percent(scores.knn),
@@ -174,6 +179,8 @@ def _row_json(report: SelectReport, row: Measured) -> dict[str, Any]:
         "n_held_out": len(row.hits),
         "head": row.head,
         "heads": row.heads,
+        "way": row.way,
+        "ways": {name: float(hits.mean()) for name, hits in row.ways.items()},
         **asdict(row.scores),
         "milliseconds": row.milliseconds,
         "milliseconds_p10": row.spread[0],
