@@ -93,9 +93,10 @@ class ModuleBackbone:
             )
         # Two images, since the exporter takes a batch of one for a constant.
         example = torch.zeros(2, *self.preprocess.shape)
-        log = logging.getLogger("torch.onnx")
-        level = log.level
-        log.setLevel(logging.ERROR)
+        logs = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+        levels = [log.level for log in logs]
+        for log in logs:
+            log.setLevel(logging.ERROR)
         try:
             with warnings.catch_warnings():
                 # Deprecations inside torch and onnxscript are theirs to mend.
@@ -118,7 +119,8 @@ class ModuleBackbone:
                 f"{str(error).strip().splitlines()[0]}"
             ) from error
         finally:
-            log.setLevel(level)
+            for log, level in zip(logs, levels, strict=True):
+                log.setLevel(level)
         if program is None:  # only with dynamo=False
             raise RuntimeError("torch.onnx.export returned nothing")
         path.write_bytes(program.model_proto.SerializeToString(deterministic=True))
