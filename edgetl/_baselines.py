@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,13 @@ from numpy.typing import NDArray
 from edgetl._paths import cache_dir
 from edgetl.data import Dataset
 from edgetl.evaluate.pixels import pixel_predictions
+from edgetl.evaluate.verdict import Guesses
 from edgetl.features import Extraction, ExtractOptions, FeatureStore, extract, feature_key
 from edgetl.features.pixels import PixelEngine, PixelTap
 from edgetl.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from edgetl.decode import Source
 
 MOST = 5000
 """Samples of each part that the baseline sees at most, drawn at random: it is to stay cheap."""
@@ -32,20 +37,26 @@ class PixelBaseline:
     only where they were not are they decoded again.
 
     Args:
-        train: The samples to fit to, as they go into the extraction, first.
-        test: The samples to predict, second.
+        parts: What goes into the extraction, in its order: first the samples to fit to, second
+            those to predict, then whatever else.
         preprocess: How photos become the network's input.
         seed: Of the draw where a part has more than `MOST` samples.
     """
 
-    def __init__(
-        self, train: Dataset, test: Dataset, preprocess: Preprocess, *, seed: int = 0
-    ) -> None:
-        self._data = (train, test)
+    def __init__(self, parts: Sequence[Dataset], preprocess: Preprocess, *, seed: int = 0) -> None:
+        self._train, self._test = parts[:2]
         self._preprocess = preprocess
         generator = np.random.default_rng(seed)
-        wanted = [_some(len(part), generator) for part in (train, test)]
+        wanted = [_some(len(part), generator) for part in parts[:2]]
+        wanted += [np.zeros(len(part), dtype=np.bool_) for part in parts[2:]]
         self.tap = PixelTap(PixelEngine(preprocess), np.concatenate(wanted))
+
+    def baseline(
+        self, extraction: Extraction, *, options: ExtractOptions, cache: bool
+    ) -> dict[str, Guesses]:
+        """`predictions` under the baseline's name; nothing where no test sample was answered."""
+        places, guesses = self.predictions(extraction, options=options, cache=cache)
+        return {"raw pixels": (places, guesses)} if len(places) else {}
 
     def predictions(
         self, extraction: Extraction, *, options: ExtractOptions, cache: bool
@@ -53,14 +64,14 @@ class PixelBaseline:
         """Answers to test samples by a head fitted to training samples.
 
         Args:
-            extraction: Of the training part and the test part, in one go.
+            extraction: Of all parts, in one go.
             options: As for the extraction; unreadable samples are left out in any case.
             cache: Whether rows are kept.
 
         Returns:
             Positions among the usable test samples (m,), and the classes (m,) given to them.
         """
-        train, test = self._data
+        train = self._train
         usable = np.flatnonzero(self.tap.wanted[extraction.index])
         rows, had = self._rows(extraction, usable, options, cache)
         usable = usable[had]
@@ -112,9 +123,9 @@ class PixelBaseline:
                 had[rest[found.index]] = True
         return rows[had], had
 
-    def _source(self, place: int) -> object:
-        train, test = self._data
-        return train.sources[place] if place < len(train) else test.sources[place - len(train)]
+    def _source(self, place: int) -> Source:
+        first = len(self._train)
+        return self._train.sources[place] if place < first else self._test.sources[place - first]
 
 
 def _some(count: int, generator: np.random.Generator) -> NDArray[np.bool_]:

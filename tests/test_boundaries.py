@@ -131,10 +131,13 @@ WORKSTATION = {
         "targets",
     },
     "_given": {"_parts", "_shipped", "backbone", "bundle", "data", "heads", "transfer"},
+    "_refusal": {"bundle", "errors"},
+    "_baselines": {"_paths", "data", "decode", "evaluate", "features", "preprocess"},
     "_evaluate": {
         "_adapt",
         "_parts",
         "_records",
+        "_refusal",
         "bundle",
         "data",
         "evaluate",
@@ -142,7 +145,9 @@ WORKSTATION = {
         "targets",
     },
     "_adapt": {
+        "_baselines",
         "_given",
+        "_refusal",
         "_shipped",
         "transfer",
         "_learning",

@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ from edgetl.evaluate.significance import holm, mcnemar_exact
 
 Role = Literal["beat", "match", "told"]
 Finding = Literal["helps", "no evidence", "hurts"]
+Guesses: TypeAlias = NDArray[Any] | tuple[NDArray[np.int64], NDArray[Any]]
+"""(n,) classes that a baseline gives; or positions (m,) and classes (m,), where it gives some."""
 
 ALPHA = 0.05
 ROLES: dict[str, Role] = {"knn": "match"}
@@ -98,7 +100,7 @@ class Verdict:
 def judge(
     predictions: NDArray[Any],
     targets: NDArray[Any],
-    baselines: Mapping[str, NDArray[Any] | tuple[NDArray[np.int64], NDArray[Any]]],
+    baselines: Mapping[str, Guesses],
     *,
     roles: Mapping[str, Role] | None = None,
     alpha: float = ALPHA,
@@ -109,8 +111,7 @@ def judge(
     Args:
         predictions: (n,) the model's classes.
         targets: (n,) the true ones.
-        baselines: Name to (n,) classes; or to (m,) positions, distinct, and the (m,) classes that
-            the baseline gave to the samples there, where it answered only some.
+        baselines: Name to answers; positions, where they are given, are distinct.
         roles: Name to role, beside and before `ROLES`.
         alpha: Level of the tests.
         confidence: Level of the intervals.
@@ -153,7 +154,7 @@ def _compared(
     role: Role,
     right: NDArray[np.bool_],
     truth: NDArray[Any],
-    guesses: NDArray[Any] | tuple[NDArray[np.int64], NDArray[Any]],
+    guesses: Guesses,
     confidence: float,
 ) -> Comparison:
     """One comparison, not corrected yet."""

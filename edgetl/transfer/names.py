@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 METHODS: dict[str, str] = {
     "head": "edgetl.transfer.method:Method",
+    "group-balanced": "edgetl.transfer.group_balance:GroupBalanced",
+    "group-dro": "edgetl.transfer.group_balance:GroupDro",
 }
 """Name to ``module:class``."""
 
