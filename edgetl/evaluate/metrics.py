@@ -18,6 +18,8 @@ FloatArray = NDArray[np.float64]
 
 ECE_BINS = 15
 RESAMPLES = 1000
+_DENSE = 256
+"""Cells of a confusion matrix up to which matrices of cells by classes are small."""
 
 
 def wilson_interval(
@@ -146,15 +148,25 @@ class Confusion:
         For levels so high that percentiles would take many thousand resamples; cut off at 0 and 1.
         Where nothing was wrong the standard error is 0, so there is no more than the value itself.
         """
-        n, value = int(self.count.sum()), self.macro_f1()
-        counts = generator.multinomial(n, self.count / n, size=resamples).astype(np.float64)
-        rows = np.eye(self.classes)[self.true]
-        columns = np.eye(self.classes)[self.predicted]
-        right = (counts * (self.true == self.predicted)) @ rows
-        both = counts @ (rows + columns)
-        values = _ratio(2 * right, both).sum(axis=1) / (both > 0).sum(axis=1)
+        value = self.macro_f1()
+        values = self._f1_resampled(generator, resamples)
         half = _quantile(confidence) * float(values.std(ddof=1))
         return max(0.0, value - half), min(1.0, value + half)
+
+    def _f1_resampled(self, generator: np.random.Generator, resamples: int) -> FloatArray:
+        """The macro-F1 of each resample, (resamples,): all at once where that takes no memory."""
+        if len(self.count) > _DENSE:
+            return np.array(
+                [self.macro_f1(count) for count in self._resampled(generator, resamples)]
+            )
+        n, cells = int(self.count.sum()), len(self.count)
+        counts = generator.multinomial(n, self.count / n, size=resamples).astype(np.float64)
+        seen, place = np.unique(np.append(self.true, self.predicted), return_inverse=True)
+        rows, columns = np.eye(len(seen))[place[:cells]], np.eye(len(seen))[place[cells:]]
+        right = (counts * (self.true == self.predicted)) @ rows
+        both = counts @ (rows + columns)
+        means: FloatArray = _ratio(2 * right, both).sum(axis=1) / (both > 0).sum(axis=1)
+        return means
 
     def _resampled(self, generator: np.random.Generator, resamples: int) -> Iterator[IntArray]:
         """Counts of the cells, (k,), when as many samples are drawn with replacement."""
