@@ -19,7 +19,7 @@ def pixel_predictions(
     """Classes by a ridge head on raw rows; the only class there is, where there is one.
 
     Args:
-        train_rows: (m, d) such as photos of 16 x 16 pixels, flattened.
+        train_rows: (m, d) such as photos of 8 x 8 pixels, flattened.
         train_targets: (m,) class indices.
         test_rows: (n, d).
 
