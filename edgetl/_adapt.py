@@ -14,19 +14,30 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgetl._given import check_needs, head_task, method_record, read_given, unadapted
+from edgetl._baselines import PixelBaseline
+from edgetl._given import (
+    check_groups,
+    check_needs,
+    head_task,
+    method_record,
+    read_given,
+    unadapted,
+)
 from edgetl._learning import LEARNING, MEMORY_MB, kept_learning
 from edgetl._parts import Part
 from edgetl._paths import cache_dir
 from edgetl._records import Clock, head_record, precision_notes, run_record
-from edgetl._shipped import Shipped, ship
+from edgetl._refusal import REFUSE, Refuse, refuse_negative
+from edgetl._shipped import Shipped, preprocess_of, ship
 from edgetl.backbone import Backbone
 from edgetl.backbones import load_backbone
 from edgetl.bundle import Bundle, Checks, Manifest, check_destination, probe_batch
 from edgetl.bundle.checks import short_digests
 from edgetl.data import Dataset, find_duplicates
 from edgetl.evaluate import evaluate_head, knn_predictions
+from edgetl.evaluate.verdict import Guesses
 from edgetl.features import ExtractOptions
+from edgetl.features.pipeline import Tap
 from edgetl.heads import HEADS, Head, load_head
 from edgetl.preprocess import Preprocess
 from edgetl.targets import OnnxRuntime, Target
@@ -50,6 +61,11 @@ class AdaptOptions:
         memory_mb: Largest size of the features that the bundle keeps, so that it can learn on a
             device, in megabytes; 0 for none.
         extract: Batch size, workers, progress, and whether an unreadable sample is an error.
+        groups: Column of a table with the group of each sample, for a report by group; a `Dataset`
+            with groups needs no name.
+        refuse: Which verdict is an error (see `edgetl.evaluate.verdict`): ``"never"``; ``"hurts"``,
+            where the model is significantly worse than a baseline; or ``"no evidence"``, where it
+            is not significantly better either.
     """
 
     seed: int = 0
@@ -60,10 +76,14 @@ class AdaptOptions:
     cache: bool = True
     memory_mb: float = MEMORY_MB
     extract: ExtractOptions = field(default_factory=ExtractOptions)
+    groups: str | None = None
+    refuse: Refuse = "never"
 
     def __post_init__(self) -> None:
         if not 0 <= self.memory_mb < np.inf:
             raise ValueError(f"memory_mb must be 0 or more, got {self.memory_mb:g}")
+        if self.refuse not in REFUSE:
+            raise ValueError(f"refuse must be one of {REFUSE}, got {self.refuse!r}")
 
 
 def adapt(
@@ -108,6 +128,7 @@ def adapt(
         DataError: The samples can't be used: one class, nothing readable, a class left empty.
         WeightsError: The weights can't be had or don't fit.
         ParityError: The exported graph, or the engine, computes other features than the network.
+        AccuracyError: The verdict is one that `options` refuse; nothing is saved but the evidence.
         FileExistsError: `output` holds something that is not a bundle.
         ValueError: The method needs samples that were not given, or has no use for what was.
     """
@@ -124,7 +145,9 @@ def adapt(
         test=test,
         fraction=options.test_fraction,
         seed=options.seed,
+        groups=options.groups,
     )
+    check_groups(way, given)
     network = load_backbone(backbone, weights, preprocess=options.preprocess)
     details: dict[str, Any] = {}
     adapted = way.network(
@@ -139,12 +162,16 @@ def adapt(
             details=details,
         )
     )
-    shipped = _ship(adapted, given.parts, target, options)
+    pixels = PixelBaseline(given.parts, preprocess_of(adapted, options.decode), seed=options.seed)
+    shipped = _ship(adapted, given.parts, target, options, tap=pixels.tap)
     fitted, measured, *others = shipped.parts
     selection = way.fit(head_task(given, shipped, others, adapted, head, options.seed, details))
     served = load_head(selection.head.kind, selection.head.arrays())
 
-    baselines = {"knn": knn_predictions(fitted.features, fitted.targets, measured.features)}
+    baselines: dict[str, Guesses] = {
+        **pixels.baseline(shipped.extraction, options=options.extract, cache=options.cache),
+        "knn": knn_predictions(fitted.features, fitted.targets, measured.features),
+    }
     if adapted is not network or not way.fits_plainly:
         plain = shipped.parts
         if adapted is not network:
@@ -167,6 +194,19 @@ def adapt(
             notes=(*given.notes(measured, others), *precision_notes(target)),
         ),
         baselines=baselines,
+        roles={"no adaptation": "told"} if way.for_groups else None,
+        groups=measured.samples.groups,
+    )
+    evidence = dataclasses.replace(
+        evidence,
+        run=dataclasses.replace(evidence.run, seconds=clock.seconds),
+        extra={**evidence.extra, "method": method_record(way, selection, details)},
+    )
+    refuse_negative(
+        evidence,
+        options.refuse,
+        output=None if output is None else Path(output),
+        what="the adaptation",
     )
     learning = None
     if way.learns:
@@ -184,9 +224,7 @@ def adapt(
         learning=None if learning is None else LEARNING,
         provenance=_provenance(data, test, adapted, fitted, options),
         evidence=dataclasses.replace(
-            evidence,
-            run=dataclasses.replace(evidence.run, seconds=clock.seconds),
-            extra={"method": method_record(way, selection, details)},
+            evidence, run=dataclasses.replace(evidence.run, seconds=clock.seconds)
         ),
     )
     checks = Checks(
@@ -198,7 +236,12 @@ def adapt(
 
 
 def _ship(
-    network: Backbone, parts: Sequence[Dataset], target: Target, options: AdaptOptions
+    network: Backbone,
+    parts: Sequence[Dataset],
+    target: Target,
+    options: AdaptOptions,
+    *,
+    tap: Tap | None = None,
 ) -> Shipped:
     return ship(
         network,
@@ -208,6 +251,7 @@ def _ship(
         options=options.extract,
         storage=options.storage,
         cache=options.cache,
+        tap=tap,
     )
 
 

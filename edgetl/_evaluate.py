@@ -9,6 +9,7 @@ from typing import Any
 from edgetl._adapt import AdaptOptions
 from edgetl._parts import Part, extract_parts, usable
 from edgetl._records import Clock, run_record
+from edgetl._refusal import refuse_negative
 from edgetl.bundle import Bundle, Evidence, TaskRecord
 from edgetl.bundle.evidence import HeadRecord
 from edgetl.data import load_dataset
@@ -39,6 +40,7 @@ def evaluate_bundle(
         CorruptError: The bundle was changed after it was written.
         ParityError: The engine computes other features than the one the head was fitted with.
         DataError: A class the bundle does not know, or no readable sample.
+        AccuracyError: The verdict, over the majority class alone, is one that `options` refuse.
         ValueError: There is no such task.
     """
     options, clock = options or AdaptOptions(), Clock()
@@ -46,7 +48,7 @@ def evaluate_bundle(
         bundle = Bundle.load(bundle)
     target = target or bundle_target(bundle)
     manifest, record = bundle.manifest, bundle.manifest.record(task)
-    test = load_dataset(data, labels=record.labels).part("test")
+    test = load_dataset(data, labels=record.labels, group_column=options.groups).part("test")
     options = dataclasses.replace(options, storage=record.provenance.get("storage", "float16"))
     engine = bundle_engine(bundle, target, purpose="extract")
     about = f"{manifest.backbone}, {target}"
@@ -79,10 +81,13 @@ def evaluate_bundle(
             duplicates=tuple(("(training part)", name) for name in seen),
             notes=notes,
         ),
+        groups=measured.samples.groups,
     )
-    return dataclasses.replace(
+    evidence = dataclasses.replace(
         evidence, run=dataclasses.replace(evidence.run, seconds=clock.seconds)
     )
+    refuse_negative(evidence, options.refuse, output=None, what="the bundle")
+    return evidence
 
 
 def _train_counts(record: TaskRecord) -> list[int]:

@@ -66,7 +66,14 @@ class Given:
 
 
 def read_given(
-    data: Any, *, unlabelled: Any, source: Any, test: Any, fraction: float, seed: int
+    data: Any,
+    *,
+    unlabelled: Any,
+    source: Any,
+    test: Any,
+    fraction: float,
+    seed: int,
+    groups: str | None = None,
 ) -> Given:
     """List all samples, as the arguments of `edgetl.adapt` say.
 
@@ -74,10 +81,12 @@ def read_given(
         DataError: The samples can't be used.
     """
     if test is None:
-        train, measured = load_dataset(data).split(test_fraction=fraction, seed=seed)
+        train, measured = load_dataset(data, group_column=groups).split(
+            test_fraction=fraction, seed=seed
+        )
     else:
-        train = load_dataset(data).part("train")
-        measured = load_dataset(test, labels=train.labels).part("test")
+        train = load_dataset(data, group_column=groups).part("train")
+        measured = load_dataset(test, labels=train.labels, group_column=groups).part("test")
     check_classes(train)
     return Given(
         train=train,
@@ -106,6 +115,20 @@ def check_needs(method: Method, *, unlabelled: bool, source: bool) -> None:
             raise ValueError(f"method {method.name} needs {argument}: {what}")
         if need == "refused" and given:
             raise ValueError(f"method {method.name} has no use for {argument} ({what})")
+
+
+def check_groups(method: Method, given: Given) -> None:
+    """Require the training samples' groups for a method that works on them.
+
+    Raises:
+        ValueError: There are none, or one only.
+    """
+    groups = given.train.groups
+    if method.for_groups and (groups is None or len(set(groups)) < 2):
+        raise ValueError(
+            f"method {method.name} needs at least two groups of training samples: name the column "
+            "of a table that has them, or give a Dataset with groups"
+        )
 
 
 def head_task(

@@ -19,6 +19,7 @@ from edgetl.decode import read_image
 from edgetl.engines import Engine
 from edgetl.errors import DataError
 from edgetl.features import Extraction, ExtractOptions, FeatureStore, extract, feature_key
+from edgetl.features.pipeline import Tap
 from edgetl.preprocess import Preprocess
 
 _PROBE = 8
@@ -46,6 +47,7 @@ def extract_parts(
     storage: Literal["float16", "float32"],
     cache: bool,
     about: str,
+    tap: Tap | None = None,
 ) -> Extraction:
     """Extract all parts in one go, through the cache unless it is switched off."""
     with contextlib.ExitStack() as stack:
@@ -66,6 +68,7 @@ def extract_parts(
             preprocess=preprocess,
             store=store,
             options=options,
+            tap=tap,
         )
 
 

@@ -20,6 +20,7 @@ from edgetl.data import Dataset
 from edgetl.engines import Engine, OrtEngine, check_parity, open_engine
 from edgetl.exporter.graph import FeatureGraph, feature_graph
 from edgetl.features import Extraction, ExtractOptions
+from edgetl.features.pipeline import Tap
 from edgetl.preprocess import Preprocess
 from edgetl.targets import OnnxRuntime, Target, Torch
 
@@ -59,6 +60,7 @@ def ship(
     options: ExtractOptions,
     storage: Literal["float16", "float32"],
     cache: bool,
+    tap: Tap | None = None,
 ) -> Shipped:
     """Make a network's graph, prove the target's engine equal to it, and extract.
 
@@ -70,14 +72,13 @@ def ship(
         options: Of the extraction.
         storage: Precision of cached features.
         cache: Whether features are cached.
+        tap: What takes the network's inputs too, where they are made.
 
     Raises:
         ParityError: The graph, or the engine, computes other features than the network.
         DataError: A part is left without a readable sample.
     """
-    preprocess = network.preprocess
-    if decode is not None:
-        preprocess = dataclasses.replace(preprocess, decode=decode)
+    preprocess = preprocess_of(network, decode)
     probe = probe_images(parts[0], preprocess)
     graph = feature_graph(network, probe=probe, cache_dir=cache_dir())
     reference = OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
@@ -89,8 +90,16 @@ def ship(
         storage=storage,
         cache=cache,
         about=f"{network.name}, {target}",
+        tap=tap,
     )
     return Shipped(graph, reference, preprocess, extraction, usable(extraction, parts))
+
+
+def preprocess_of(network: Backbone, decode: Literal["full", "scaled"] | None) -> Preprocess:
+    """How photos become the network's input, decoded as wanted."""
+    if decode is None:
+        return network.preprocess
+    return dataclasses.replace(network.preprocess, decode=decode)
 
 
 def _extraction_engine(

@@ -56,6 +56,8 @@ class AccuracyError(EdgetlError):
     """A model is less accurate than the caller allows."""
 
     exit_code = 5
+    evidence: Any = None
+    """What was measured (`edgetl.Evidence`), where it was an adaptation that was refused."""
 
 
 class BudgetError(EdgetlError):

@@ -143,10 +143,13 @@ WORKSTATION = {
         "preprocess",
         "transfer",
     },
+    "_refusal": {"bundle", "errors"},
+    "_baselines": {"_paths", "data", "decode", "evaluate", "features", "preprocess"},
     "_evaluate": {
         "_adapt",
         "_parts",
         "_records",
+        "_refusal",
         "bundle",
         "data",
         "evaluate",
@@ -154,7 +157,9 @@ WORKSTATION = {
         "targets",
     },
     "_adapt": {
+        "_baselines",
         "_given",
+        "_refusal",
         "_shipped",
         "transfer",
         "_learning",

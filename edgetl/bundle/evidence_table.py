@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from edgetl.bundle.evidence_findings import group_notes, group_rows, verdict_row
+
 if TYPE_CHECKING:
     from edgetl.bundle.evidence import Baseline, Evidence
 
@@ -28,6 +30,7 @@ def render(evidence: Evidence) -> str:
         _headline(evidence),
         _candidates(evidence),
         _classes(evidence),
+        _groups(evidence),
         _confusion(evidence),
         _circumstances(evidence),
     )
@@ -51,6 +54,9 @@ def _headline(evidence: Evidence) -> list[str]:
         ),
     ]
     rows += [(f"  {name}", _against(base)) for name, base in evidence.baselines.items()]
+    verdict = verdict_row(evidence.extra)
+    if verdict:
+        rows.append(("verdict", _clean(verdict, limit=400)))
     rows.append(("calibration", _calibration(evidence)))
     return _aligned(rows)
 
@@ -117,6 +123,12 @@ def _classes(evidence: Evidence) -> list[str]:
             ]
         )
     return _table([title, "precision", "recall", "F1", "test", "train"], rows)
+
+
+def _groups(evidence: Evidence) -> list[str]:
+    rows = group_rows(evidence.extra, _clean)
+    notes = group_notes(evidence.extra, lambda text: _clean(text, limit=400))
+    return [*(_table(rows[0], rows[1:]) if rows else []), *_aligned(notes)]
 
 
 def _confusion(evidence: Evidence) -> list[str]:

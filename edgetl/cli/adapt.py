@@ -13,16 +13,20 @@ from edgetl.cli.arguments import (
     add_extraction,
     add_memory,
     add_verb,
+    add_verdict,
     obey_offline,
+    refuse_of,
     target_of,
 )
-from edgetl.cli.result import extract_options, print_evidence
+from edgetl.cli.result import extract_options, print_evidence, print_refused
 from edgetl.cli.words import add_words, run_words, worded
+from edgetl.errors import AccuracyError
 from edgetl.transfer.names import METHODS, options_of
 
 if TYPE_CHECKING:
     from edgetl.preprocess import Preprocess
 
+_MITIGATIONS = {"balanced": "group-balanced", "dro": "group-dro"}
 _HEADS = ("auto", "softmax", "ridge", "prototype", "knn", "lda")
 
 
@@ -70,6 +74,13 @@ def add_parser(verbs: Verbs) -> None:
         default="float16",
         help="precision of cached features (default: float16)",
     )
+    add_verdict(parser)
+    parser.add_argument(
+        "--mitigate",
+        choices=tuple(_MITIGATIONS),
+        help="weight the head's samples for the sake of the worst group: the same as --method "
+        + " or ".join(_MITIGATIONS.values()),
+    )
     add_memory(parser, "2")
     add_engine(parser, torch=True)
     add_extraction(parser)
@@ -109,35 +120,58 @@ def run(arguments: argparse.Namespace) -> int:
     from edgetl._learning import MEMORY_MB
     from edgetl.transfer.methods import load_method
 
-    method = worded(load_method(arguments.method, options_of(arguments.set)), arguments)
+    named = load_method(method_of(arguments), options_of(arguments.set))
+    method = worded(named, arguments)
     if arguments.data is None:
         return run_words(method, arguments)
-    bundle = adapt(
-        arguments.data,
-        backbone=arguments.backbone,
-        weights=arguments.weights,
-        head=arguments.head,
-        method=method,
-        unlabelled=arguments.unlabelled,
-        source=arguments.source,
-        test=arguments.test,
-        target=target,
-        output=arguments.output,
-        options=AdaptOptions(
-            seed=arguments.seed,
-            preprocess=preprocess_of(arguments.preprocess),
-            test_fraction=arguments.test_fraction,
-            decode=arguments.decode,
-            storage=arguments.storage,
-            cache=not arguments.no_cache,
-            memory_mb=MEMORY_MB if arguments.memory_mb is None else arguments.memory_mb,
-            extract=extract_options(arguments),
-        ),
+    options = AdaptOptions(
+        seed=arguments.seed,
+        preprocess=preprocess_of(arguments.preprocess),
+        test_fraction=arguments.test_fraction,
+        decode=arguments.decode,
+        storage=arguments.storage,
+        cache=not arguments.no_cache,
+        memory_mb=MEMORY_MB if arguments.memory_mb is None else arguments.memory_mb,
+        extract=extract_options(arguments),
+        groups=arguments.groups,
+        refuse=refuse_of(arguments),
     )
+    try:
+        bundle = adapt(
+            arguments.data,
+            backbone=arguments.backbone,
+            weights=arguments.weights,
+            head=arguments.head,
+            method=method,
+            unlabelled=arguments.unlabelled,
+            source=arguments.source,
+            test=arguments.test,
+            target=target,
+            output=arguments.output,
+            options=options,
+        )
+    except AccuracyError as error:
+        print_refused(error, as_json=arguments.json, more={"bundle": None})
+        raise
     assert bundle.evidence is not None  # adapt has just measured it
     more = {"bundle": str(bundle.path), "bundle_bytes": bundle.size}
     print_evidence(bundle.evidence, as_json=arguments.json, more=more)
     return 0
+
+
+def method_of(arguments: argparse.Namespace) -> str:
+    """The method that ``--method`` or ``--mitigate`` names.
+
+    Raises:
+        ValueError: Both are given, or a mitigation without groups.
+    """
+    if arguments.mitigate is None:
+        return str(arguments.method)
+    if arguments.method != "head":
+        raise ValueError("--mitigate is a method itself, so it does not go with --method")
+    if arguments.groups is None:
+        raise ValueError("--mitigate needs --groups COLUMN: the groups to serve")
+    return _MITIGATIONS[arguments.mitigate]
 
 
 def preprocess_of(text: str | None) -> Preprocess | None:

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgetl.targets import OnnxRuntime, OpenVino, ServingTarget, Target, TensorRT, Torch
 
@@ -65,6 +65,33 @@ def add_extraction(parser: argparse.ArgumentParser) -> None:
 def add_task(parser: argparse.ArgumentParser) -> None:
     """Add ``--task``."""
     parser.add_argument("--task", metavar="TASK", help="whose head (default: the main task's)")
+
+
+def add_verdict(parser: argparse.ArgumentParser) -> None:
+    """Add ``--groups``, and which verdicts are an error."""
+    parser.add_argument(
+        "--groups",
+        metavar="COLUMN",
+        help="column of a table with the group of each photo: report accuracy and gaps by group",
+    )
+    parser.add_argument(
+        "--fail-on-negative",
+        action="store_true",
+        help="exit with 5, and write no bundle, where the model is significantly worse than a "
+        "baseline",
+    )
+    parser.add_argument(
+        "--fail-on-no-evidence",
+        action="store_true",
+        help="the same, also where it is not significantly better than every baseline to beat",
+    )
+
+
+def refuse_of(arguments: argparse.Namespace) -> Literal["never", "hurts", "no evidence"]:
+    """Which verdicts are an error."""
+    if arguments.fail_on_no_evidence:
+        return "no evidence"
+    return "hurts" if arguments.fail_on_negative else "never"
 
 
 def add_memory(parser: argparse.ArgumentParser, default: str) -> None:

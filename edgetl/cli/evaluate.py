@@ -10,10 +10,13 @@ from edgetl.cli.arguments import (
     add_extraction,
     add_task,
     add_verb,
+    add_verdict,
     obey_offline,
+    refuse_of,
     serving_target_of,
 )
-from edgetl.cli.result import extract_options, print_evidence
+from edgetl.cli.result import extract_options, print_evidence, print_refused
+from edgetl.errors import AccuracyError
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -25,6 +28,7 @@ def add_parser(verbs: Verbs) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     add_task(parser)
+    add_verdict(parser)
     add_engine(parser, torch=False)
     add_extraction(parser)
 
@@ -37,10 +41,19 @@ def run(arguments: argparse.Namespace) -> int:
     from edgetl._evaluate import evaluate_bundle
 
     options = AdaptOptions(
-        seed=arguments.seed, cache=not arguments.no_cache, extract=extract_options(arguments)
+        seed=arguments.seed,
+        cache=not arguments.no_cache,
+        extract=extract_options(arguments),
+        groups=arguments.groups,
+        refuse=refuse_of(arguments),
     )
-    evidence = evaluate_bundle(
-        arguments.bundle, arguments.data, target=target, task=arguments.task, options=options
-    )
-    print_evidence(evidence, as_json=arguments.json, more={"bundle": arguments.bundle})
+    more = {"bundle": arguments.bundle}
+    try:
+        evidence = evaluate_bundle(
+            arguments.bundle, arguments.data, target=target, task=arguments.task, options=options
+        )
+    except AccuracyError as error:
+        print_refused(error, as_json=arguments.json, more=more)
+        raise
+    print_evidence(evidence, as_json=arguments.json, more=more)
     return 0

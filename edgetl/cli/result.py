@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from edgetl.errors import AccuracyError
+
 if TYPE_CHECKING:
     from edgetl.bundle import Evidence
     from edgetl.features import ExtractOptions
@@ -43,6 +45,12 @@ def print_evidence(evidence: Evidence, *, as_json: bool, more: Mapping[str, Any]
         print("\n".join(f"{key}: {value}" for key, value in more.items()))
 
 
+def print_refused(error: AccuracyError, *, as_json: bool, more: Mapping[str, Any]) -> None:
+    """Print the evidence of what was refused, if there is any, before the error is raised again."""
+    if error.evidence is not None:
+        print_evidence(error.evidence, as_json=as_json, more={**more, "refused": True})
+
+
 def summary(evidence: Evidence) -> dict[str, Any]:
     """The figures a script asks for first, flat, with the whole evidence beside them."""
     run = evidence.run
@@ -56,6 +64,7 @@ def summary(evidence: Evidence) -> dict[str, Any]:
         "n_test": evidence.n_test,
         "classes": list(evidence.labels),
         "head": evidence.head.kind,
+        "verdict": evidence.extra.get("verdict", {}).get("verdict"),
         "seconds": run.seconds,
         "images_per_second": run.images_per_second,
         "cache_hits": run.cache_hits,

@@ -35,6 +35,8 @@ class Dataset:
         labels: Class names, distinct; a class may be without samples.
         parts: ``"train"`` or ``"test"`` of each sample where the data came with a split, else None.
         notes: Sentences about the data that belong into a report.
+        groups: What group each sample belongs to, for a report by group, ``""`` for none; None
+            where there are no groups.
 
     Raises:
         ValueError: Lengths that differ, names or labels that repeat, a target or part out of range.
@@ -46,6 +48,7 @@ class Dataset:
     labels: tuple[str, ...]
     parts: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    groups: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("names", "sources", "labels", "notes"):
@@ -55,6 +58,8 @@ class Dataset:
         object.__setattr__(self, "targets", targets)
         if self.parts is not None:
             object.__setattr__(self, "parts", tuple(self.parts))
+        if self.groups is not None:
+            object.__setattr__(self, "groups", tuple(self.groups))
         self._check()
 
     def _check(self) -> None:
@@ -65,6 +70,8 @@ class Dataset:
                 f"{n} names, {len(self.sources)} sources, targets of shape {self.targets.shape} "
                 f"and {len(parts)} parts do not belong together"
             )
+        if self.groups is not None and len(self.groups) != n:
+            raise ValueError(f"{len(self.groups)} groups for {n} samples")
         if len(set(self.names)) != n or len(set(self.labels)) != len(self.labels):
             raise ValueError("names and labels must each be distinct")
         if n and not 0 <= self.targets.min() <= self.targets.max() < len(self.labels):
@@ -103,6 +110,9 @@ class Dataset:
             targets=self.targets[positions],
             labels=self.labels,
             parts=None if self.parts is None else tuple(self.parts[i] for i in positions.tolist()),
+            groups=(
+                None if self.groups is None else tuple(self.groups[i] for i in positions.tolist())
+            ),
         )
 
     def part(self, name: Part) -> Dataset:

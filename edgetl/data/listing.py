@@ -45,6 +45,7 @@ class Listing:
         classes: Class name of each sample.
         parts: ``"train"``, ``"val"`` or ``"test"`` of each sample; empty where there is no split.
         notes: What a reader of the report should know.
+        groups: Group of each sample, ``""`` for none; None where there is no such column.
     """
 
     what: str
@@ -53,6 +54,7 @@ class Listing:
     classes: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    groups: list[str] | None = None
 
 
 def part_of(name: str) -> str | None:
@@ -100,6 +102,7 @@ def to_dataset(listing: Listing, labels: Sequence[str] | None) -> Dataset:
         labels=tuple(labels),
         parts=parts,
         notes=(*listing.notes, *notes, *_case_notes(labels)),
+        groups=None if listing.groups is None else tuple(listing.groups),
     )
 
 
@@ -120,6 +123,7 @@ def remapped(dataset: Dataset, labels: Sequence[str]) -> Dataset:
         tuple(labels),
         dataset.parts,
         dataset.notes,
+        dataset.groups,
     )
 
 

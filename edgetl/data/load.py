@@ -24,6 +24,7 @@ def load_dataset(
     path_column: str = "path",
     label_column: str = "label",
     split_column: str = "split",
+    group_column: str | None = None,
 ) -> Dataset:
     """List labelled samples; no photo is opened.
 
@@ -49,9 +50,12 @@ def load_dataset(
         path_column: Column with the paths of a table's samples.
         label_column: Column with their classes.
         split_column: Column with ``train``, ``val`` or ``test``; not needed under its default name.
+        group_column: Column with the group of each sample, for reports by group; a sample with an
+            empty cell is in none. None reads no groups; a `Dataset` keeps its own.
 
     Raises:
-        DataError: There is nothing at the path, no sample in it, a table with gaps; a class is not
+        DataError: There is nothing at the path, no sample in it, a table with gaps; groups are
+            asked for of what is no table; a class is not
             among `labels`; or, without `labels`, there is one class only, or one that has test
             samples and no training samples, or in a `Dataset` one that has no samples; or an array
             has no pixels.
@@ -59,15 +63,21 @@ def load_dataset(
         ValueError: Images and labels of a pair do not fit.
     """
     if isinstance(data, Dataset):
+        if group_column is not None and data.groups is None:
+            raise DataError(
+                f"the dataset has no groups, so there is no {group_column!r} among them"
+            )
         if labels is not None:
             return remapped(data, labels)
         refuse_unfit(data)
         return data
-    return to_dataset(_listing(data, Columns(path_column, label_column, split_column)), labels)
+    columns = Columns(path_column, label_column, split_column, group_column)
+    return to_dataset(_listing(data, columns), labels)
 
 
 def _listing(data: Any, columns: Columns) -> Listing:
     if isinstance(data, tuple) and len(data) == 2:
+        _refuse_groups("a pair of images and labels", columns)
         return read_arrays(*data)
     if not isinstance(data, str | Path):
         raise TypeError(
@@ -76,6 +86,7 @@ def _listing(data: Any, columns: Columns) -> Listing:
         )
     path = Path(data).expanduser()
     if path.is_dir():
+        _refuse_groups(f"{path}, a folder,", columns)
         return read_folder(path)
     if not path.exists():
         raise DataError(f"there is nothing at {path}")
@@ -84,3 +95,11 @@ def _listing(data: Any, columns: Columns) -> Listing:
             f"{path} is neither a folder nor a table; tables end in {', '.join(SUFFIXES)}"
         )
     return read_table(path, columns)
+
+
+def _refuse_groups(what: str, columns: Columns) -> None:
+    if columns.group is not None:
+        raise DataError(
+            f"{what} has no column {columns.group!r}; groups are a column of a table: list the "
+            "samples in a .csv or .parquet file with path, label and group"
+        )

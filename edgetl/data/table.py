@@ -29,11 +29,15 @@ _WHOLE_FLOAT = re.compile(r"[+-]?\d+\.0")
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns to read; `split` may be absent from the table if it is the default."""
+    """Names of the columns to read; `split` may be absent from the table if it is the default.
+
+    No groups are read where `group` is None.
+    """
 
     path: str = "path"
     label: str = "label"
     split: str = "split"
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,14 @@ class _Rows:
     paths: Sequence[Any]
     labels: Sequence[Any]
     parts: Sequence[Any] | None
+    groups: Sequence[Any] | None
+
+    @classmethod
+    def of(cls, where: Sequence[int], cells: dict[str, Sequence[Any]], columns: Columns) -> _Rows:
+        """The rows from the cells of each column that was read."""
+        groups = None if columns.group is None else cells[columns.group]
+        parts = cells.get(columns.split)
+        return cls(where, cells[columns.path], cells[columns.label], parts, groups)
 
 
 def read_table(path: Path, columns: Columns) -> Listing:
@@ -74,7 +86,12 @@ def read_table(path: Path, columns: Columns) -> Listing:
     _refuse_empty(path, columns.path, rows.where, names)
     _refuse_empty(path, columns.label, rows.where, labels)
     parts = _parts(path, columns.split, rows)
-    return _listing(path, rows.where, names, labels, parts)
+    groups = None
+    if rows.groups is not None:
+        groups = [class_name(_label(cell, csv=read is _read_csv)) for cell in rows.groups]
+        if not any(groups):
+            raise DataError(f"column {columns.group!r} of {path} is empty in every row")
+    return _listing(path, rows.where, names, labels, parts, groups)
 
 
 def _read_csv(path: Path, columns: Columns) -> _Rows:
@@ -99,8 +116,9 @@ def _read_csv(path: Path, columns: Columns) -> _Rows:
         raise DataError(f"{path} is not UTF-8 ({error.reason}); save it as UTF-8") from error
     except csv.Error as error:
         raise DataError(f"{path} is no CSV file, line {reader.line_num}: {error}") from error
-    paths, labels, *parts = zip(*cells, strict=True) if cells else ((), ())
-    return _Rows(where, paths, labels, parts[0] if parts else None)
+    read = zip(*cells, strict=True) if cells else ([] for _ in wanted)
+    found = {header[index]: column for index, column in zip(wanted, read, strict=True)}
+    return _Rows.of(where, found, columns)
 
 
 def _read_parquet(path: Path, columns: Columns) -> _Rows:
@@ -112,7 +130,8 @@ def _read_parquet(path: Path, columns: Columns) -> _Rows:
             header = list(file.schema_arrow.names)
             wanted = [header[index] for index in _positions(path, header, columns)]
             table = file.read(columns=wanted)
-            paths, labels, *parts = (table.column(name).to_pylist() for name in wanted)
+            found = {name: table.column(name).to_pylist() for name in wanted}
+            paths = found[columns.path]
     except invalid as error:
         raise DataError(f"{path} is no Parquet file, or a broken one: {error}") from error
     if paths and isinstance(paths[0], bytes | dict):
@@ -120,17 +139,23 @@ def _read_parquet(path: Path, columns: Columns) -> _Rows:
             f"column {columns.path!r} of {path} holds {type(paths[0]).__name__} values instead of "
             "paths; write the images to files, or pass (images, labels)"
         )
-    return _Rows(range(1, len(paths) + 1), paths, labels, parts[0] if parts else None)
+    return _Rows.of(range(1, len(paths) + 1), found, columns)
 
 
 def _positions(path: Path, header: Sequence[str], columns: Columns) -> list[int]:
-    """Where the path, the label and, if there is one, the split column are."""
+    """Where the path, the label and, if there are any, the split and the group column are."""
     wanted = [columns.path, columns.label]
     if columns.split in header or columns.split != Columns.split:
         wanted.append(columns.split)
+    if columns.group is not None:
+        wanted.append(columns.group)
+    wanted = list(dict.fromkeys(wanted))  # groups may be the classes
     missing = [name for name in wanted if header.count(name) != 1]
     if not missing:
         return [header.index(name) for name in wanted]
+    how = "`edgetl.load_dataset(path, path_column=..., label_column=...)`"
+    if missing[0] == columns.group:
+        how = "`--groups COLUMN`, or `edgetl.load_dataset(path, group_column=...)`"
     hint = ""
     if len(header) == 1 and any(sign in header[0] for sign in ";\t|"):
         hint = "; it seems to be separated by something else than commas"
@@ -138,8 +163,7 @@ def _positions(path: Path, header: Sequence[str], columns: Columns) -> list[int]
     raise DataError(
         f"column {missing[0]!r} is {problem} in {path}, which has: "
         f"{enumerated(list(header), limit=20) or 'nothing'}{hint}. "
-        "Say which columns to read: "
-        "`edgetl.load_dataset(path, path_column=..., label_column=...)`"
+        f"Say which columns to read: {how}"
     )
 
 
@@ -184,21 +208,32 @@ def _parts(path: Path, column: str, rows: _Rows) -> list[str]:
 
 
 def _listing(
-    table: Path, where: Sequence[int], names: list[str], labels: list[str], parts: list[str]
+    table: Path,
+    where: Sequence[int],
+    names: list[str],
+    labels: list[str],
+    parts: list[str],
+    groups: list[str] | None,
 ) -> Listing:
-    listing = Listing(what=str(table))
+    listing = Listing(what=str(table), groups=None if groups is None else [])
     folder = os.path.abspath(table.parent)  # noqa: PTH100 - Path.resolve would follow links
-    seen: dict[str, tuple[str, set[str]]] = {}
+    seen: dict[str, tuple[str, str, set[str]]] = {}
     repeated = 0
-    for row, name, label, part in zip(
-        where, names, labels, parts or itertools.repeat(""), strict=False
+    nothing = itertools.repeat("")
+    for row, name, label, part, group in zip(
+        where, names, labels, parts or nothing, groups or nothing, strict=False
     ):
         source = os.path.normpath(os.path.join(folder, _expanded(name)))  # noqa: PTH118
-        first, in_parts = seen.setdefault(source, (label, set()))
+        first, first_group, in_parts = seen.setdefault(source, (label, group, set()))
         if first != label:
             raise DataError(
                 f"{table} gives {name!r} two labels, {first!r} and {label!r} ({_unit(table)} "
                 f"{row}); a sample has one"
+            )
+        if first_group != group:
+            raise DataError(
+                f"{table} puts {name!r} into two groups, {first_group!r} and {group!r} "
+                f"({_unit(table)} {row}); a sample is in one"
             )
         if part in in_parts:
             repeated += 1
@@ -210,6 +245,8 @@ def _listing(
         listing.classes.append(label)
         if part:
             listing.parts.append(part)
+        if listing.groups is not None:
+            listing.groups.append(group)
     if repeated:
         listing.notes.append(
             f"{counted(repeated, 'row')} of {table} not used, for repeating another's path"

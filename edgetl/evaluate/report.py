@@ -1,18 +1,23 @@
 """From a head's probabilities on the test part to the evidence that a bundle carries.
 
-It knows what is measured and against which baselines; it does not know how features were had, and
-it fits nothing.
+It knows what is measured and against which baselines, and puts the verdict over these and what was
+found group by group into the evidence's `extra`; it does not know how features were had, and it
+fits nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.bundle.evidence import Baseline, ClassScore, Evidence, HeadRecord, RunRecord
 from edgetl.evaluate import metrics
+from edgetl.evaluate.group_change import group_change
+from edgetl.evaluate.groups import group_report
+from edgetl.evaluate.verdict import Guesses, Role, judge
 
 _SUM_TOLERANCE = 1e-3
 
@@ -25,7 +30,9 @@ def evaluate_head(
     train_counts: Sequence[int] | NDArray[np.int64],
     head: HeadRecord,
     run: RunRecord,
-    baselines: Mapping[str, NDArray[np.int64]] | None = None,
+    baselines: Mapping[str, Guesses] | None = None,
+    roles: Mapping[str, Role] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> Evidence:
     """Measure a fitted head on samples it was not fitted on.
 
@@ -39,7 +46,12 @@ def evaluate_head(
             calibration.
         run: The circumstances; its seed is the bootstrap's.
         baselines: Name to (n,) predictions of further baselines, such as
-            ``{"knn": knn_predictions(...)}``.
+            ``{"knn": knn_predictions(...)}``; or to the positions (m,) of the samples that one
+            answered, and its predictions (m,). One called ``"no adaptation"`` is also compared
+            group by group.
+        roles: What a baseline means for the verdict, where `edgetl.evaluate.verdict` would not say
+            so.
+        groups: (n,) group of each sample, ``""`` for none; without it there is no report by group.
 
     Raises:
         ValueError: Shapes that do not fit, no sample, or rows that are no probabilities.
@@ -55,9 +67,15 @@ def evaluate_head(
     accuracy_low, accuracy_high = metrics.wilson_interval(int(right.sum()), n)
     confusion = metrics.Confusion.of(targets, predictions, len(labels))
     macro_f1_low, macro_f1_high = confusion.macro_f1_interval(seed=run.seed)
-    compared = dict(baselines or {})
+    compared: dict[str, Guesses] = dict(baselines or {})
     if counts.any():
         compared = {"majority": np.full(n, counts.argmax()), **compared}
+    extra: dict[str, Any] = {
+        "verdict": judge(predictions, targets, compared, roles=roles).to_json()
+    }
+    if groups is not None:
+        plain = compared.get("no adaptation")
+        extra["groups"] = _by_group(predictions, targets, groups, labels, plain, seed=run.seed)
     return Evidence(
         labels=tuple(labels),
         n_train=int(counts.sum()),
@@ -82,13 +100,27 @@ def evaluate_head(
                 strict=True,
             )
         ),
-        baselines={
-            name: _baseline(right, np.asarray(guesses) == targets)
-            for name, guesses in compared.items()
-        },
+        baselines={name: _baseline(right, targets, guesses) for name, guesses in compared.items()},
         head=head,
         run=run,
+        extra=extra,
     )
+
+
+def _by_group(
+    predictions: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    groups: Sequence[str],
+    labels: Sequence[str],
+    plain: Guesses | None,
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """The report by group, and what was changed in each where there is something to compare."""
+    report = group_report(predictions, targets, groups, labels=labels, seed=seed).to_json()
+    if plain is not None and not isinstance(plain, tuple):
+        report["change"] = group_change(plain, predictions, targets, groups).to_json()
+    return report
 
 
 def _checked(
@@ -148,6 +180,12 @@ def _per_class(
     )
 
 
-def _baseline(right: NDArray[np.bool_], baseline_right: NDArray[np.bool_]) -> Baseline:
-    gain, low, high = metrics.paired_gain(right, baseline_right)
-    return Baseline(accuracy=float(baseline_right.mean()), gain=gain, gain_low=low, gain_high=high)
+def _baseline(right: NDArray[np.bool_], targets: NDArray[np.int64], guesses: Guesses) -> Baseline:
+    if isinstance(guesses, tuple):
+        places, answers = guesses
+        right, targets = right[places], targets[places]
+    else:
+        answers = np.asarray(guesses)
+    theirs = answers == targets
+    gain, low, high = metrics.paired_gain(right, theirs)
+    return Baseline(accuracy=float(theirs.mean()), gain=gain, gain_low=low, gain_high=high)

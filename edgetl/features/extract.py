@@ -20,7 +20,7 @@ from edgetl.errors import DataError
 from edgetl.features.key import feature_key
 from edgetl.features.ledger import Ledger
 from edgetl.features.photos import PhotoPipeline
-from edgetl.features.pipeline import Pipeline, Seconds
+from edgetl.features.pipeline import Pipeline, Seconds, Tap
 from edgetl.features.progress import Progress
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def extract(
     preprocess: Preprocess,
     store: FeatureStore | None = None,
     options: ExtractOptions | None = None,
+    tap: Tap | None = None,
 ) -> Extraction:
     """Compute the features of samples, or read them from the store.
 
@@ -129,6 +130,8 @@ def extract(
         preprocess: How photos become its input.
         store: Where features are kept; None to compute all of them and keep nothing.
         options: How to go about it.
+        tap: What takes the inputs too, as they are computed; it gets nothing of samples whose
+            features are stored or shared, nor where the engine prepares photos by itself.
 
     Raises:
         DataError: With ``strict``, samples can't be used; or features don't fit float16.
@@ -147,7 +150,7 @@ def extract(
     seconds = Seconds()
     todo = ledger.take_known()
     while len(todo):  # a second time only if stored rows turn out to be damaged
-        seconds.add(_compute(ledger, sources, todo, engine, preprocess, options))
+        seconds.add(_compute(ledger, sources, todo, engine, preprocess, options, tap))
         todo = ledger.take_found()
     if store is not None and seconds.read:
         store.tidy(last=True)
@@ -184,6 +187,7 @@ def _compute(
     engine: Engine,
     preprocess: Preprocess,
     options: ExtractOptions,
+    tap: Tap | None,
 ) -> Seconds:
     """Run samples through the engine; whatever happens, what was computed is committed."""
     batch_size = options.batch_size or engine.preferred_batch
@@ -195,7 +199,9 @@ def _compute(
     if stream is not None:
         pipeline = PhotoPipeline(stream, preprocess, ledger, batch_size=batch_size, workers=workers)
     else:
-        pipeline = Pipeline(engine, preprocess, ledger, batch_size=batch_size, workers=workers)
+        pipeline = Pipeline(
+            engine, preprocess, ledger, batch_size=batch_size, workers=workers, tap=tap
+        )
     progress = Progress(len(todo), "samples") if options.progress else None
     before = ledger.done
     try:

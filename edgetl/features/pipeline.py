@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,13 @@ class Sink(Protocol):
         """Take notice that a sample can't be used."""
 
 
+class Tap(Protocol):
+    """What takes the engine's inputs too. It is called from several threads."""
+
+    def take(self, positions: NDArray[np.int64], batch: NDArray[Any]) -> None:
+        """Take the inputs (n, ...) of the samples at `positions` (n,), before they are reused."""
+
+
 @dataclass
 class Seconds:
     """Time spent in each stage, summed over the threads."""
@@ -75,6 +82,7 @@ class Pipeline:
         sink: Where results go.
         batch_size: Samples of one engine call.
         workers: Number of threads.
+        tap: What else takes the inputs of each batch, from several threads; nothing if None.
     """
 
     def __init__(
@@ -85,10 +93,12 @@ class Pipeline:
         *,
         batch_size: int,
         workers: int,
+        tap: Tap | None = None,
     ) -> None:
         self._engine = engine
         self._preprocess = preprocess
         self._sink = sink
+        self._tap = tap
         self._batch_size = batch_size
         self._workers = workers
         calls = max(1, min(engine.concurrency, workers))
@@ -208,6 +218,8 @@ class Pipeline:
         if features.shape != expected:
             raise ValueError(f"the engine gave features {features.shape}, expected {expected}")
         self._sink.features(batch.ids, features[: len(batch.ids)])
+        if self._tap is not None:
+            self._tap.take(batch.ids, batch.images[: len(batch.ids)])
         self._loader.release(batch)
 
 

@@ -94,6 +94,8 @@ class Method:
         paper: Where it comes from.
         unlabelled: Whether it takes unlabelled samples of the target domain.
         source: Whether it takes labelled samples of another domain.
+        for_groups: Whether it needs the groups of the training samples, and may pay for the worst
+            one of them with accuracy over all.
         learns: Whether a device may learn on from its head. Where what the head was fitted to is
             more than the training samples' features, their refit would lose it.
     """
@@ -102,6 +104,7 @@ class Method:
     paper: ClassVar[str] = ""
     unlabelled: ClassVar[Need] = "refused"
     source: ClassVar[Need] = "refused"
+    for_groups: ClassVar[bool] = False
     learns: ClassVar[bool] = True
 
     def network(self, task: NetworkTask) -> Backbone:

@@ -11,6 +11,8 @@ METHODS: dict[str, str] = {
     "head": "edgetl.transfer.method:Method",
     "few": "edgetl.transfer.few:Few",
     "zeroshot": "edgetl.transfer.zeroshot_method:Zeroshot",
+    "group-balanced": "edgetl.transfer.group_balance:GroupBalanced",
+    "group-dro": "edgetl.transfer.group_balance:GroupDro",
 }
 """Name to ``module:class``."""
 
