@@ -9,6 +9,10 @@ from collections.abc import Iterable
 
 METHODS: dict[str, str] = {
     "head": "edgetl.transfer.method:Method",
+    "kliep": "edgetl.transfer.importance:Kliep",
+    "ulsif": "edgetl.transfer.importance:Ulsif",
+    "domain-weights": "edgetl.transfer.importance:DomainWeights",
+    "tradaboost": "edgetl.transfer.importance:TradaBoost",
 }
 """Name to ``module:class``."""
 
