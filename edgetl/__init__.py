@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from edgetl._adapt import adapt as adapt
     from edgetl._candidates import SourceModel as SourceModel
     from edgetl._evaluate import evaluate_bundle as evaluate_bundle
+    from edgetl._explore import ExploreOptions as ExploreOptions
+    from edgetl._explore import explore as explore
     from edgetl._export import ExportOptions as ExportOptions
     from edgetl._export import export as export
     from edgetl._export import verify as verify
@@ -56,6 +58,7 @@ _HOMES = {
     "Delta": "edgetl.bundle",
     "EdgetlError": "edgetl.errors",
     "Evidence": "edgetl.bundle",
+    "ExploreOptions": "edgetl._explore",
     "ExportOptions": "edgetl._export",
     "FewShotOptions": "edgetl._fewshot",
     "FewShotReport": "edgetl._fewshot",
@@ -78,6 +81,7 @@ _HOMES = {
     "bench": "edgetl.exporter.bench",
     "diff": "edgetl.runtime",
     "evaluate_bundle": "edgetl._evaluate",
+    "explore": "edgetl._explore",
     "export": "edgetl._export",
     "fewshot": "edgetl._fewshot",
     "load": "edgetl.runtime",
@@ -94,6 +98,7 @@ __all__ = [
     "Delta",
     "EdgetlError",
     "Evidence",
+    "ExploreOptions",
     "ExportOptions",
     "FewShotOptions",
     "FewShotReport",
@@ -116,6 +121,7 @@ __all__ = [
     "bench",
     "diff",
     "evaluate_bundle",
+    "explore",
     "export",
     "fewshot",
     "load",
