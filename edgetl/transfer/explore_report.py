@@ -175,9 +175,8 @@ class ExploreReport:
         if self.identical:
             lines.append(f"{counted(len(self.identical), 'copy', 'copies')} with the same content")
             lines += _cut([f"  {first} = {second}" for first, second in self.identical])
-        lines.append(
-            f"{counted(len(pairs), 'pair')} of near duplicates in {counted(len(self.groups or ()), 'group')}"
-        )
+        groups = counted(len(self.groups or ()), "group")
+        lines.append(f"{counted(len(pairs), 'pair')} of near duplicates in {groups}")
         lines += _cut(
             [
                 f"  {pair.similarity:.3f}  p = {pair.p_value:.1g}  {pair.first}  {pair.second}"

@@ -220,7 +220,7 @@ def _typical(
     units = unit_rows(both)
     rows = Reduction.of(units, components=_COMPONENTS)(units)
     k = max(min(len(known) + count, len(rows) // 5), 1)
-    clusters = k_means(rows, k, restarts=1, max_iter=50, seed=seed)
+    clusters = k_means(rows, k, restarts=3, max_iter=50, seed=seed)
     codes, labelled = clusters.codes, np.arange(len(rows)) < len(known)
     covered = np.bincount(codes[labelled], minlength=k)
     density = np.empty(len(rows))
