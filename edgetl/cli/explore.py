@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     from edgetl._adapt import AdaptOptions
     from edgetl._explore import ExploreOptions, explore
 
-    named = (clusters, arguments.duplicates, arguments.outliers, arguments.label_next)
-    everything = not any(named)  # where nothing is asked for, all that needs no number
+    named = (arguments.duplicates, arguments.outliers, arguments.label_next)
+    everything = clusters is None and not any(named)  # all that needs no number
     report = explore(
         arguments.data,
         backbone=arguments.backbone,
