@@ -18,6 +18,7 @@ SECTIONS = {
     "fewshot": "transfer_fewshot",
     "zeroshot": "transfer_zeroshot",
     "groups": "transfer_groups",
+    "explore": "transfer_explore",
 }
 """Name of a section to the module that measures it."""
 

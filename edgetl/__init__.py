@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from edgetl._adapt import adapt as adapt
     from edgetl._candidates import SourceModel as SourceModel
     from edgetl._evaluate import evaluate_bundle as evaluate_bundle
+    from edgetl._explore import ExploreOptions as ExploreOptions
+    from edgetl._explore import explore as explore
     from edgetl._export import ExportOptions as ExportOptions
     from edgetl._export import export as export
     from edgetl._export import verify as verify
@@ -57,6 +59,7 @@ _HOMES = {
     "Delta": "edgetl.bundle",
     "EdgetlError": "edgetl.errors",
     "Evidence": "edgetl.bundle",
+    "ExploreOptions": "edgetl._explore",
     "ExportOptions": "edgetl._export",
     "FewShotOptions": "edgetl._fewshot",
     "FewShotReport": "edgetl._fewshot",
@@ -79,6 +82,7 @@ _HOMES = {
     "bench": "edgetl.exporter.bench",
     "diff": "edgetl.runtime",
     "evaluate_bundle": "edgetl._evaluate",
+    "explore": "edgetl._explore",
     "export": "edgetl._export",
     "fewshot": "edgetl._fewshot",
     "from_words": "edgetl._from_words",
@@ -96,6 +100,7 @@ __all__ = [
     "Delta",
     "EdgetlError",
     "Evidence",
+    "ExploreOptions",
     "ExportOptions",
     "FewShotOptions",
     "FewShotReport",
@@ -118,6 +123,7 @@ __all__ = [
     "bench",
     "diff",
     "evaluate_bundle",
+    "explore",
     "export",
     "fewshot",
     "from_words",

@@ -52,6 +52,7 @@ WORKSTATION = {
         "heads",
         "native",
         "preprocess",
+        "runtime",
     },
     "evaluate": {"bundle", "errors", "heads"},
     "exporter": {
@@ -129,6 +130,17 @@ WORKSTATION = {
         "features",
         "preprocess",
         "targets",
+    },
+    "_explore": {
+        "_adapt",
+        "_parts",
+        "_shipped",
+        "backbones",
+        "data",
+        "errors",
+        "native",
+        "targets",
+        "transfer",
     },
     "_given": {"_parts", "_shipped", "backbone", "bundle", "data", "heads", "transfer"},
     "_from_words": {

@@ -22,6 +22,7 @@ from edgetl.cli import (
     diff,
     doctor,
     evaluate,
+    explore,
     export,
     fewshot,
     inspect,
@@ -35,7 +36,7 @@ from edgetl.cli import (
 from edgetl.errors import EdgetlError
 
 _VERBS = (
-    *(select, adapt, fewshot, evaluate, predict, learn, rollback, export, verify, bench),
+    *(select, explore, adapt, fewshot, evaluate, predict, learn, rollback, export, verify, bench),
     *(keygen, diff, apply, combine, inspect, cache, doctor),
 )
 _EXIT_CODES = (

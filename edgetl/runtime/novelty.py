@@ -85,14 +85,19 @@ class Novelty:
         """The smallest `alpha` that as many held-out scores can promise: 0.05 takes 19 of them."""
         return 1 / (len(self.calibration) + 1)
 
-    def score(self, features: NDArray[np.float32], head: Head) -> NDArray[np.float64]:
+    def score(self, features: NDArray[np.float32], head: Head | None = None) -> NDArray[np.float64]:
         """How unlike the known samples others are, (n,): cosine distance, 0 to 2, or energy.
 
         Args:
             features: (n, dim).
             head: The head that answers; only the energy needs it.
+
+        Raises:
+            ValueError: The model goes by energy and there is no head.
         """
         if self.shipped is None or self.learned is None:
+            if head is None:
+                raise ValueError("a model of novelty that goes by energy needs the head")
             return energy(head.scores(features), head.temperature_)
         features = np.ascontiguousarray(features, dtype=np.float32)
         found = [

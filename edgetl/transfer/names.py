@@ -13,6 +13,10 @@ METHODS: dict[str, str] = {
     "zeroshot": "edgetl.transfer.zeroshot_method:Zeroshot",
     "group-balanced": "edgetl.transfer.group_balance:GroupBalanced",
     "group-dro": "edgetl.transfer.group_balance:GroupDro",
+    "kliep": "edgetl.transfer.importance:Kliep",
+    "ulsif": "edgetl.transfer.importance:Ulsif",
+    "domain-weights": "edgetl.transfer.importance:DomainWeights",
+    "tradaboost": "edgetl.transfer.importance:TradaBoost",
 }
 """Name to ``module:class``."""
 
