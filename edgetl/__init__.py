@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from edgetl._fewshot import FewShotOptions as FewShotOptions
     from edgetl._fewshot import FewShotReport as FewShotReport
     from edgetl._fewshot import fewshot as fewshot
+    from edgetl._report import ReportOptions as ReportOptions
+    from edgetl._report import write_report as write_report
     from edgetl._select import SelectOptions as SelectOptions
     from edgetl._select import select as select
     from edgetl.bundle import Bundle as Bundle
@@ -66,6 +68,7 @@ _HOMES = {
     "OpenVino": "edgetl.targets",
     "Prediction": "edgetl.runtime",
     "Preprocess": "edgetl.preprocess",
+    "ReportOptions": "edgetl._report",
     "Runtime": "edgetl.runtime",
     "SearchOptions": "edgetl.exporter.search",
     "SelectOptions": "edgetl._select",
@@ -84,6 +87,7 @@ _HOMES = {
     "load_dataset": "edgetl.data",
     "select": "edgetl._select",
     "verify": "edgetl._export",
+    "write_report": "edgetl._report",
 }
 
 __all__ = [
@@ -104,6 +108,7 @@ __all__ = [
     "OpenVino",
     "Prediction",
     "Preprocess",
+    "ReportOptions",
     "Runtime",
     "SearchOptions",
     "SelectOptions",
@@ -122,6 +127,7 @@ __all__ = [
     "load_dataset",
     "select",
     "verify",
+    "write_report",
 ]
 
 
