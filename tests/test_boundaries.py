@@ -141,6 +141,18 @@ WORKSTATION = {
         "runtime",
         "targets",
     },
+    "report": {"bundle", "data", "decode", "errors", "evaluate", "preprocess"},
+    "_report": {
+        "_parts",
+        "bundle",
+        "data",
+        "errors",
+        "evaluate",
+        "features",
+        "report",
+        "runtime",
+        "targets",
+    },
     "_adapt": {
         "_given",
         "_shipped",

@@ -10,7 +10,18 @@ from typing import Any
 
 from edgetl.report.draw import Line, forest, strip_scale
 from edgetl.report.loose import number, numbers, objects, outline, words
-from edgetl.report.markup import Child, Markup, count, interval, join, name_of, percent, points, tag
+from edgetl.report.markup import (
+    Child,
+    Markup,
+    chance,
+    count,
+    interval,
+    join,
+    name_of,
+    percent,
+    points,
+    tag,
+)
 from edgetl.report.section import Section, paragraph, small
 from edgetl.report.subject import Subject
 from edgetl.report.tables import folded, table
@@ -114,7 +125,7 @@ def _table(rows: list[dict[str, Any]]) -> Markup:
                 f"{row['n']:,}",
                 percent(row["accuracy"][0]),
                 f"{points(gap)} ({points(low)} to {points(high)})",
-                "\u2014" if p is None else "< 0.001" if p < 0.001 else f"{p:.2g}",
+                "\u2014" if p is None else chance(p),
                 "yes" if row["found"] else "no",
                 "\u2014" if row["f1"] is None else percent(row["f1"]),
             ]
@@ -127,7 +138,7 @@ def _asides(report: Mapping[str, Any]) -> Iterator[Child]:
     widest = report.get("widest")
     if isinstance(widest, list | tuple) and len(widest) == 5:
         figures = numbers(
-            dict(zip("gap low high".split(), widest[2:], strict=True)), "gap", "low", "high"
+            dict(zip(["gap", "low", "high"], widest[2:], strict=True)), "gap", "low", "high"
         )
         if figures is not None:
             gap, low, high = figures

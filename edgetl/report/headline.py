@@ -16,6 +16,7 @@ from edgetl.report.markup import (
     Child,
     Markup,
     count,
+    engine_name,
     interval,
     join,
     megabytes,
@@ -124,7 +125,11 @@ def _what(subject: Subject) -> Markup:
     more = f", and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
     task = f", task {subject.task}" if subject.manifest.tasks else ""
     export = subject.manifest.export
-    where = "" if export is None else f", exported for {export.engine} in {export.precision}"
+    where = (
+        ""
+        if export is None
+        else f", exported for {engine_name(export.engine)} in {export.precision}"
+    )
     return join(
         f"Tells {count(len(labels), 'class', 'classes')} apart: ",
         *named,
@@ -238,12 +243,14 @@ def warnings(subject: Subject) -> Iterator[Child]:
         return
     run = evidence.run
     if run.n_duplicates:
+        lie = "lies" if run.n_duplicates == 1 else "lie"
         yield (
-            f"{count(run.n_duplicates, 'test photo')} also lie in the training part: the accuracy "
-            "is too high."
+            f"{count(run.n_duplicates, 'test photo')} also {lie} in the training part: the "
+            "accuracy is too high."
         )
     if run.n_skipped:
-        yield f"{count(run.n_skipped, 'sample')} could not be read and {_are(run.n_skipped)} left out."
+        were = "was" if run.n_skipped == 1 else "were"
+        yield f"{count(run.n_skipped, 'sample')} could not be read and {were} left out."
     few = [
         label
         for label, score in zip(evidence.labels, evidence.per_class, strict=True)
@@ -255,10 +262,6 @@ def warnings(subject: Subject) -> Iterator[Child]:
             "their own figures are rough."
         )
     yield from run.notes
-
-
-def _are(number: int) -> str:
-    return "was" if number == 1 else "were"
 
 
 def _listed(names: list[str]) -> str:

@@ -132,7 +132,7 @@ def export_section(subject: Subject) -> Section | None:
         "Export and its gates",
         (
             paragraph(
-                f"Exported for {record.engine} in {record.precision}",
+                f"Exported for {engine_name(record.engine)} in {record.precision}",
                 ", with the head inside the graph" if record.fused else "",
                 ". What is here passed every gate on the machine that exported it.",
             ),
@@ -246,7 +246,7 @@ def _backbone_table(rows: list[Mapping[str, Any]], recommended: str) -> Markup:
     columns = ["backbone", "accuracy", "95 % interval", "ms", "MB", "head", "LogME", "features", ""]
     best = [position for position, row in enumerate(rows) if words(row, "name") == recommended]
     return table(
-        "Backbones compared",
+        "Figures of each backbone",
         [*columns[:-1], "verdict"],
         cells,
         left=(0, 5, 8),
@@ -269,12 +269,12 @@ def _select_notes(subject: Subject, select: Mapping[str, Any]) -> Markup:
     names = {
         words(row, key) for row in objects(select, "candidates") for key in ("name", "backbone")
     }
-    other = ""
+    other, engine = "", engine_name(words(select, "engine")) or "its engine"
     if subject.manifest.backbone not in names:
         other = f" This bundle's backbone, {subject.manifest.backbone}, was not among them."
     return small(
         f"Accuracy is cross-validated on {int(number(select, 'n_train') or 0):,} training photos, "
-        f"latency that of one photo by {engine_name(words(select, 'engine')) or 'its engine'}{where}.{other}"
+        f"latency that of one photo by {engine}{where}.{other}"
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 _ENGINES = {"OnnxRuntime": "ONNX Runtime", "OpenVino": "OpenVINO", "Torch": "PyTorch"}
+_ENGINES |= {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
 _STEERING = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 _JOINERS = "\u200c\u200d"
 """Of the format characters, those that scripts and emoji are spelled with."""
@@ -95,6 +96,11 @@ def interval(low: float, high: float) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f}\u00a0%"
 
 
+def chance(p: float) -> str:
+    """A p-value."""
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
 def points(gain: float) -> str:
     """A difference of shares in percentage points, with its sign."""
     return f"{100 * gain:+.1f}".replace("-", "\u2212")
@@ -118,7 +124,7 @@ def engine_name(target: str) -> str:
     """
     match = re.fullmatch(r"(\w+)\((.*)\)", target)
     if match is None:
-        return target
+        return _ENGINES.get(target, target)
     options = [part.partition("=") for part in match[2].split(", ")]
     shown = [
         f"{key} {text}".replace("'", "")

@@ -5,15 +5,19 @@ They show the evidence of the bundle, and answers to samples where there are any
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgetl.bundle import Evidence
 from edgetl.evaluate.metrics import wilson_interval
 from edgetl.report.answers import Answers
 from edgetl.report.charts import reliability
 from edgetl.report.draw import Line, forest, strip, strip_scale
 from edgetl.report.headline import gain_text
+from edgetl.report.loose import numbers, objects, words
 from edgetl.report.markup import (
     Child,
     Markup,
+    chance,
     count,
     engine_name,
     interval,
@@ -58,6 +62,7 @@ def accuracy_section(subject: Subject) -> Section | None:
                 f"Log loss {evidence.log_loss:.3f}, Brier score {evidence.brier:.3f}. "
                 f"{evidence.n_train:,} training and {evidence.n_test:,} test photos.",
             ),
+            _tests(evidence),
         ),
     )
 
@@ -103,6 +108,34 @@ def _gains(evidence: Evidence) -> Markup:
     room = 0.06 * (most - least) + 0.005
     scale = strip_scale(max(-1.0, least - room), min(1.0, most + room))
     return forest(lines, scale, unit="percentage points, on the same photos", zero=0.0)
+
+
+def _tests(evidence: Evidence) -> Markup | None:
+    """The paired tests behind a verdict that the evidence carries."""
+    stated = evidence.extra.get("verdict")
+    rows: list[list[Child]] = []
+    for item in objects(stated, "comparisons") if isinstance(stated, Mapping) else []:
+        figures = numbers(item, "gained", "lost", "p_value", "p_adjusted")
+        if figures is None:
+            continue
+        gained, lost, p, adjusted = figures
+        rows.append(
+            [
+                _baseline(words(item, "name")),
+                words(item, "role"),
+                f"{gained:,.0f}",
+                f"{lost:,.0f}",
+                chance(p),
+                chance(adjusted),
+            ]
+        )
+    if not rows:
+        return None
+    columns = ["baseline", "role", "only the model right", "only it right", "p", "corrected p"]
+    return folded(
+        "The tests behind the verdict",
+        table("Exact McNemar tests, corrected by Holm", columns, rows, left=(0, 1)),
+    )
 
 
 def _panel(title: str, content: Markup) -> Markup:
@@ -167,12 +200,11 @@ def confusion_section(subject: Subject) -> Section | None:
         [
             name_of(evidence.labels[true]),
             name_of(evidence.labels[predicted]),
-            f"{n} of {evidence.per_class[true].n}",
-            percent(n / evidence.per_class[true].n),
+            f"{n} of {evidence.per_class[true].n} ({percent(n / evidence.per_class[true].n, 0)})",
         ]
         for true, predicted, n in wrong[:most]
     ]
-    columns = ["true class", "taken for", "times", "of the class"]
+    columns = ["true class", "taken for", "times"]
     caption = "Most frequent confusions"
     listed = [tag("h3", caption), table(caption, columns, rows, left=(0, 1))]
     if matrix and len(evidence.labels) <= _SIDE_BY_SIDE:
@@ -251,11 +283,19 @@ def _reliability(answers: Answers) -> Markup:
 def _about(subject: Subject, answers: Answers) -> Child:
     """Where the answers come from, and how they agree with the evidence."""
     evidence = subject.evidence
+    right, error = percent(float(answers.right.mean())), percent(answers.ece)
     text = (
         f"From {count(len(answers.samples), 'photo')} at {answers.place}, answered again when this "
-        f"page was made, by {engine_name(answers.engine)}: {percent(float(answers.right.mean()))} right, "
-        f"expected calibration error {percent(answers.ece)}."
+        f"page was made, by {engine_name(answers.engine)}: {right} right, "
+        f"expected calibration error {error}."
     )
+    if answers.skipped:
+        text += f" {answers.skipped:,} more could not be read."
+    if answers.trained:
+        text += (
+            f" {answers.trained:,} of them were trained on: what is said of those says little of "
+            "new ones."
+        )
     if evidence is None or subject.measured_now:
         return text
     if answers.recorded and not subject.changed:
@@ -276,10 +316,12 @@ def _class_table(evidence: Evidence, order: list[int], caption: str) -> Markup:
         if score.n:
             right = round(score.recall * score.n)
             low, high = wilson_interval(right, score.n, confidence=evidence.confidence)
-            bar: Child = join(
-                tag("span", f"{percent(score.recall)} "),
-                tag("span", f"({interval(low, high)})", class_="muted"),
+            ends = tag("span", f"({interval(low, high)})", class_="muted")
+            bar: Child = tag(
+                "div",
+                tag("span", f"{percent(score.recall)} ", ends),
                 strip(scale, score.recall, low, high),
+                class_="share",
             )
         else:
             bar = tag("span", "not tested", class_="muted")

@@ -97,7 +97,7 @@ def origin_section(subject: Subject) -> Section:
             evidence.run.n_duplicates,
             ["training", "test"],
         )
-    return Section("origin", "Provenance", tuple(content))
+    return Section("provenance", "Provenance", tuple(content))
 
 
 def limits_section(subject: Subject) -> Section:

@@ -32,7 +32,8 @@ class Browser:
     """A running browser; a context manager."""
 
     def __init__(self, executable: str) -> None:
-        self._home = tempfile.TemporaryDirectory(prefix="edgetl-browser-", ignore_cleanup_errors=True)
+        self._home = tempfile.TemporaryDirectory(prefix="edgetl-", ignore_cleanup_errors=True)
+        self._log = Path(self._home.name, "log")
         their_in, self._to = os.pipe()
         self._from, their_out = os.pipe()
         flags = [
@@ -42,14 +43,14 @@ class Browser:
             "--host-resolver-rules=MAP * ~NOTFOUND",
         ]
         redirect = f'exec "$@" 3</dev/fd/{their_in} 4>/dev/fd/{their_out}'
-        self._log = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            ["sh", "-c", redirect, "sh", executable, *flags],
-            pass_fds=(their_in, their_out),
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-        )
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["sh", "-c", redirect, "sh", executable, *flags],
+                pass_fds=(their_in, their_out),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         os.close(their_in)
         os.close(their_out)
         self._buffer, self._number = b"", 0
@@ -70,7 +71,6 @@ class Browser:
             self._process.kill()
             self._process.wait()
         os.close(self._from)
-        self._log.close()
         self._home.cleanup()
 
     def ask(self, method: str, *, session: str | None = None, **parameters: Any) -> dict[str, Any]:
@@ -102,8 +102,7 @@ class Browser:
             ready, _, _ = select.select([self._from], [], [], max(0.0, until - time.monotonic()))
             chunk = os.read(self._from, 1 << 20) if ready else b""
             if not chunk:
-                self._log.seek(0)
-                raise RuntimeError(f"the browser is silent: {self._log.read()[-2000:]!r}")
+                raise RuntimeError(f"the browser is silent: {self._log.read_bytes()[-2000:]!r}")
             self._buffer += chunk
         text, _, self._buffer = self._buffer.partition(b"\0")
         message: dict[str, Any] = json.loads(text)
