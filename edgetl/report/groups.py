@@ -27,7 +27,8 @@ from edgetl.report.subject import Subject
 from edgetl.report.tables import folded, table
 
 _SHOWN = 30
-"""More groups than this: the least accurate ones are drawn; the table has them all."""
+"""More groups than this: the least accurate ones are drawn, others are in the table."""
+_ROWS = 300
 _KNOWN = {"n", "n_ungrouped", "accuracy", "groups", "too_small", "worst", "widest", "odds", "alpha"}
 _KNOWN |= {"confidence", "min_samples", "sentence", "column"}
 _RATES = {"tpr": "true positive rate", "fpr": "false positive rate"}
@@ -62,7 +63,7 @@ def _one(column: str, report: Mapping[str, Any]) -> Iterator[Child]:
     rows = [row for row in map(_row, objects(report, "groups")) if row is not None]
     if rows:
         yield _forest(report, rows)
-        yield _table(rows)
+        yield _table(rows[:_ROWS])
     yield from _asides(report)
     odds = report.get("odds")
     if isinstance(odds, Mapping):
@@ -168,7 +169,7 @@ def _asides(report: Mapping[str, Any]) -> Iterator[Child]:
 
 def _odds(odds: Mapping[str, Any]) -> Iterator[Child]:
     rows: list[list[Child]] = []
-    for rate in objects(odds, "rates"):
+    for rate in objects(odds, "rates")[:_ROWS]:
         figures = numbers(rate, "value", "low", "high", "gap", "gap_low", "gap_high")
         if figures is None:
             continue

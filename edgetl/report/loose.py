@@ -5,11 +5,15 @@ What is not there, or is of another type, is None or empty; nothing here raises.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from edgetl.report.markup import Child, name_of, tag, value_text
+
+_LONG, _CUT = 20_000, 2000
+"""Characters of JSON that are too many for a list, and characters that are shown of any text."""
 
 
 def number(values: Mapping[str, Any], key: str) -> float | None:
@@ -40,7 +44,12 @@ def objects(values: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
 
 
 def outline(value: Any, depth: int = 0) -> Child:
-    """Any JSON value as text, or as a list of names and values, to a depth of four."""
+    """Any JSON value as text, or as a list of names and values, to a depth of four.
+
+    A long one is text, and cut: it is in the bundle's manifest for who wants it.
+    """
+    if depth == 0 and len(json.dumps(value, default=str)) > _LONG:
+        return _cut(value)
     if depth < 4 and isinstance(value, Mapping) and value:
         pairs = [
             tag("div", tag("dt", name_of(str(key))), tag("dd", outline(item, depth + 1)))
@@ -50,5 +59,9 @@ def outline(value: Any, depth: int = 0) -> Child:
     nested = isinstance(value, list | tuple) and any(isinstance(i, Mapping | list) for i in value)
     if depth < 4 and nested:
         return tag("ol", [tag("li", outline(item, depth + 1)) for item in value[:50]])
+    return _cut(value)
+
+
+def _cut(value: Any) -> str:
     text = value_text(value)
-    return text if len(text) <= 2000 else f"{text[:2000]}\u2026"
+    return text if len(text) <= _CUT else f"{text[:_CUT]}\u2026"

@@ -113,7 +113,7 @@ def export_section(subject: Subject) -> Section | None:
             gate.name,
             tag("span", _outcome(gate), class_="good" if gate.passed else "bad"),
             gate.measured,
-            gate.limit,
+            join(tag("span", "asked: ", class_="phone"), gate.limit),
         ]
         for gate in record.gates
     ]
@@ -141,6 +141,7 @@ def export_section(subject: Subject) -> Section | None:
                 ["gate", "outcome", "measured", "asked"],
                 gates,
                 left=(0, 1, 2, 3),
+                stacked=True,
             ),
             facts(
                 {

@@ -33,6 +33,8 @@ from edgetl.report.tables import folded, heat_map, table
 _CLASSES = 40
 """More classes than this: the worst ones are shown and the others folded."""
 _WORST = 20
+_REST = 1000
+"""So many of the others at most, by rising F1: a page has to be opened by a phone."""
 _MATRIX = 30
 """More classes than this: the most frequent confusions without the matrix."""
 _CONFUSIONS = 8
@@ -154,7 +156,8 @@ def classes_section(subject: Subject) -> Section | None:
         seen = [index for index in order if evidence.per_class[index].n]
         seen.sort(key=lambda index: (evidence.per_class[index].f1, index))
         chosen = seen[:_WORST]
-        rest = [index for index in order if index not in set(chosen)]
+        others = set(order) - set(chosen)
+        rest = sorted(others, key=lambda index: (evidence.per_class[index].f1, index))[:_REST]
         order = chosen
         title = f"The {len(chosen)} classes with the lowest F1, of {len(evidence.labels)}"
     return Section(
@@ -164,7 +167,8 @@ def classes_section(subject: Subject) -> Section | None:
             paragraph(title, "."),
             _class_table(evidence, order, title),
             folded(
-                f"The other {len(rest)} classes", _class_table(evidence, rest, "The other classes")
+                f"{count(len(rest), 'more class', 'more classes')}",
+                _class_table(evidence, rest, "More classes", drawn=False),
             )
             if rest
             else None,
@@ -308,7 +312,9 @@ def _about(subject: Subject, answers: Answers) -> Child:
     return f"{text} These are not the answers that the bundle's evidence is about."
 
 
-def _class_table(evidence: Evidence, order: list[int], caption: str) -> Markup:
+def _class_table(
+    evidence: Evidence, order: list[int], caption: str, *, drawn: bool = True
+) -> Markup:
     scale = strip_scale(0, 1)
     rows: list[list[Child]] = []
     for index in order:
@@ -320,7 +326,7 @@ def _class_table(evidence: Evidence, order: list[int], caption: str) -> Markup:
             bar: Child = tag(
                 "div",
                 tag("span", f"{percent(score.recall)} ", ends),
-                strip(scale, score.recall, low, high),
+                strip(scale, score.recall, low, high) if drawn else None,
                 class_="share",
             )
         else:

@@ -22,6 +22,7 @@ def table(
     *,
     left: Sequence[int] = (0,),
     kinds: Mapping[int, str] | None = None,
+    stacked: bool = False,
 ) -> Markup:
     """A table whose first column names the rows; where it is too wide, it scrolls by itself.
 
@@ -31,28 +32,32 @@ def table(
         rows: As many cells each as there are columns.
         left: Columns of words, which are aligned left; the others hold numbers.
         kinds: Classes of the style sheet for rows, by their position.
+        stacked: Whether the cells of a row lie one below the other on a phone, as suits sentences.
     """
     kinds = kinds or {}
     sides = ["words" if column in left else "number" for column in range(len(columns))]
-    head = tag(
-        "tr",
-        (
-            tag("th", name, scope="col", class_=side)
-            for name, side in zip(columns, sides, strict=True)
-        ),
-    )
+
+    def role(name: str) -> str | None:
+        # Browsers forget what a table is once its rows are laid out as blocks.
+        return name if stacked else None
+
+    head = [
+        tag("th", name, scope="col", class_=side, role=role("columnheader"))
+        for name, side in zip(columns, sides, strict=True)
+    ]
     body = []
     for position, row in enumerate(rows):
-        cells = [
-            tag("td" if column else "th", cell, scope=None if column else "row", class_=side)
-            for column, (cell, side) in enumerate(zip(row, sides, strict=True))
-        ]
-        body.append(tag("tr", cells, class_=kinds.get(position)))
+        first, *others = zip(row, sides, strict=True)
+        cells = [tag("th", first[0], scope="row", class_=first[1], role=role("rowheader"))]
+        cells += [tag("td", cell, class_=side, role=role("cell")) for cell, side in others]
+        body.append(tag("tr", cells, class_=kinds.get(position), role=role("row")))
     content = tag(
         "table",
         tag("caption", caption, class_="unseen"),
-        tag("thead", head),
-        tag("tbody", body),
+        tag("thead", tag("tr", head, role=role("row")), role=role("rowgroup")),
+        tag("tbody", body, role=role("rowgroup")),
+        class_="stack" if stacked else None,
+        role=role("table"),
     )
     return scrolling(content, caption)
 

@@ -11,7 +11,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from report_kit import HOSTILE, read, select_report
+from report_kit import HOSTILE, group, read, select_report
 
 import edgetl
 from edgetl.cli.main import main
@@ -100,7 +100,7 @@ def test_what_further_parts_measured_is_shown(everything, tmp_path):
     assert "epochs3" in text and "mitigation" in text and "deepest" in text
     assert "Whether some groups" not in text  # the limits, where it was measured
     assert "latency1.25 ms3.10\u00d7 as fast as float32" in text
-    assert "\u2713 passed48 of 48" in text and "not run<i>&" in text
+    assert "\u2713 passed48 of 48" in text and "not run<i>asked: &" in text
     assert "at most 20 ms" in text and "90.0 %85.0 to 95.0 %8.00" in text
 
 
@@ -206,6 +206,34 @@ def test_select_that_is_something_else(plain, tmp_path):
             report(plain, tmp_path, select=tmp_path / "select.json")
     odd = {"candidates": [{"name": "x", "accuracy": "much", "milliseconds": None}]}
     assert "Figures of each backbone" in read(report(plain, tmp_path, select=odd)).text
+
+
+def test_pages_stay_small(changed, plain, tmp_path):
+    """A thousand classes and more, groups without number, and whatever else was measured."""
+    n = 1500
+    score = dataclasses.replace(plain.evidence.per_class[0], n=2)
+    values = {
+        "labels": tuple(f"class number {i} of many" for i in range(n)),
+        "per_class": (score,) * n,
+        "confusion_counts": tuple((i, (i + j) % n, 1) for i in range(n) for j in (0, 1)),
+        "n_test": 2 * n,
+        "extra": {
+            "groups": {"groups": [group(f"group {i}", 0.7) for i in range(2000)]},
+            "long": {str(i): list(range(50)) for i in range(2000)},
+        },
+    }
+    path = report(changed(evidence=values, provenance={}), tmp_path)
+    assert path.stat().st_size < 1_200_000  # with the thumbnails' share still to come
+    page = read(path)
+    assert "1,000 more classes" in page.text
+    assert not [cell for cell in page.all("table") if cell.get("class") == "heat"]
+
+
+def test_thumbnails_have_a_budget(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgetl.report.mistakes._BYTES", 3000)
+    page = read(report(plain, tmp_path))
+    sizes = [len(image["src"]) for image in page.all("img")]
+    assert sizes and sum(sizes) <= 3000 and "no picture" in page.text
 
 
 def test_refusals(plain, tmp_path):
