@@ -30,7 +30,7 @@ _SHOWN = 30
 """More groups than this: the least accurate ones are drawn, others are in the table."""
 _ROWS = 300
 _KNOWN = {"n", "n_ungrouped", "accuracy", "groups", "too_small", "worst", "widest", "odds", "alpha"}
-_KNOWN |= {"confidence", "min_samples", "sentence", "column"}
+_KNOWN |= {"confidence", "min_samples", "sentence", "column", "change"}
 _RATES = {"tpr": "true positive rate", "fpr": "false positive rate"}
 
 
@@ -68,6 +68,9 @@ def _one(column: str, report: Mapping[str, Any]) -> Iterator[Child]:
     odds = report.get("odds")
     if isinstance(odds, Mapping):
         yield from _odds(odds)
+    change = report.get("change")
+    if isinstance(change, Mapping):
+        yield from _changes(change)
     rest = {key: value for key, value in report.items() if key not in _KNOWN}
     if rest:
         yield folded("More about these groups", outline(rest))
@@ -193,3 +196,34 @@ def _odds(odds: Mapping[str, Any]) -> Iterator[Child]:
     )
     columns = ["group", "rate", "test", "value", "gap to the others, points", "gap found"]
     yield table("Equalised odds: rates of every group", columns, rows, left=(0, 1))
+
+
+def _changes(change: Mapping[str, Any]) -> Iterator[Child]:
+    """What a method did to each group, beside the same model without it."""
+    overall = change.get("overall")
+    every = [overall] if isinstance(overall, Mapping) else []
+    rows: list[list[Child]] = []
+    for item in [*every, *objects(change, "groups")[:_ROWS]]:
+        figures = numbers(item, "before", "after", "gain", "gain_low", "gain_high", "p_value")
+        if figures is None:
+            continue
+        before, after, gain, low, high, p = figures
+        name = words(item, "group")
+        rows.append(
+            [
+                name_of(name) if name else "all photos",
+                f"{int(number(item, 'n') or 0):,}",
+                percent(before),
+                percent(after),
+                f"{points(gain)} ({points(low)} to {points(high)})",
+                chance(p),
+            ]
+        )
+    if not rows:
+        return
+    yield tag("h3", "What the method changed")
+    sentence = words(change, "sentence")
+    if sentence:
+        yield paragraph(f"{sentence[:1].upper()}{sentence[1:]}.")
+    columns = ["group", "test", "without it", "with it", "change, points", "p"]
+    yield table("Accuracy of every group without and with the method", columns, rows)

@@ -106,6 +106,20 @@ def group(name, accuracy, *, found=False):
     }
 
 
+def change(name, before, after):
+    gain = after - before
+    return {
+        "group": name,
+        "n": 40,
+        "before": before,
+        "after": after,
+        "gain": gain,
+        "gain_low": gain - 0.05,
+        "gain_high": gain + 0.05,
+        "p_value": 0.02,
+    }
+
+
 def extra():
     """What further parts may leave in evidence."""
     rate = {"group": HOSTILE[0], "rate": "tpr", "n": 30, "value": 0.9, "low": 0.8, "high": 1.0}
@@ -126,6 +140,11 @@ def extra():
             "odds": {"positive": HOSTILE[2], "rates": [rate], "spread": 0.25},
             "alpha": 0.05,
             "confidence": 0.95,
+            "change": {
+                "sentence": "the worst group before changed by +12.5 points",
+                "overall": change("", 0.80, 0.79),
+                "groups": [change(HOSTILE[0], 0.425, 0.55)],
+            },
             "mitigation": {"method": HOSTILE[0]},
         },
         "method": {"name": HOSTILE[0], "options": {"epochs": 3}},

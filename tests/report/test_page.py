@@ -97,6 +97,8 @@ def test_what_further_parts_measured_is_shown(everything, tmp_path):
     assert "\u221225.0 (\u221235.0 to \u221215.0)< 0.001yes55.0 %" in text  # a group's row
     assert "Widest difference: studio over" in text and "+35.0 points (+10.0 to +50.0)" in text
     assert "They differ by at most 25.0 points." in text
+    assert "The worst group before changed by +12.5 points." in text
+    assert "all photos4080.0 %79.0 %\u22121.0 (\u22126.0 to +4.0)0.02" in text
     assert "epochs3" in text and "mitigation" in text and "deepest" in text
     assert "Whether some groups" not in text  # the limits, where it was measured
     assert "latency1.25 ms3.10\u00d7 as fast as float32" in text
