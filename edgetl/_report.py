@@ -121,8 +121,8 @@ def _answered(
     if data is not None:
         samples, recorded = _given(bundle, task, data)
         return _answers(bundle, task, samples, _place(data), recorded, options), ""
-    place = bundle.manifest.record(task).provenance.get("data")
-    if not isinstance(place, str):
+    place = _test_place(bundle, task)
+    if place is None:
         return None, "the bundle does not say where its photos are; name them with --data."
     if not Path(place).exists():
         return None, (
@@ -136,10 +136,17 @@ def _answered(
         return None, f"the photos at {place} could not be answered: {error}"
 
 
+def _test_place(bundle: Bundle, task: str) -> str | None:
+    """Where the samples are that the bundle was measured on, or that they were split off from."""
+    provenance = bundle.manifest.record(task).provenance
+    place = provenance.get("test_data") or provenance.get("data")
+    return place if isinstance(place, str) else None
+
+
 def _given(bundle: Bundle, task: str, data: Any) -> tuple[Dataset, bool]:
     """The test part of what the caller named, and whether it is the one that was recorded."""
-    place = bundle.manifest.record(task).provenance.get("data")
-    if isinstance(data, str | Path) and place == str(Path(data).resolve()):
+    place = _test_place(bundle, task)
+    if place is not None and isinstance(data, str | Path) and place == str(Path(data).resolve()):
         return _recorded(bundle, task, place), True
     return load_dataset(data, labels=bundle.manifest.record(task).labels).part("test"), False
 
@@ -151,10 +158,14 @@ def _recorded(bundle: Bundle, task: str, place: str) -> Dataset:
     """
     record = bundle.manifest.record(task)
     shipped = record.labels if record.update is None else record.update.base_labels
-    _, test = load_dataset(place, labels=shipped).split(
-        test_fraction=record.provenance.get("test_fraction", 0.2),
-        seed=record.provenance.get("seed", 0),
-    )
+    found = load_dataset(place, labels=shipped)
+    if record.provenance.get("test_data"):
+        test = found.part("test")
+    else:
+        _, test = found.split(
+            test_fraction=record.provenance.get("test_fraction", 0.2),
+            seed=record.provenance.get("seed", 0),
+        )
     if shipped == record.labels:
         return test
     known = [index for index, code in enumerate(test.targets) if shipped[code] in record.labels]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgetl.bundle import ExportRecord, GateRecord
@@ -26,6 +26,8 @@ from edgetl.report.section import Section, paragraph, small
 from edgetl.report.subject import Subject
 from edgetl.report.tables import facts, folded, table
 
+_PLAIN = "head"
+"""The name of the method that leaves the network as it is."""
 _TRIED = 40
 """So many rows of a search are shown."""
 _SHARES = {"accuracy", "accuracy_low", "accuracy_high"}
@@ -39,12 +41,7 @@ def method_section(subject: Subject) -> Section | None:
     content: list[Child] = []
     method = subject.extra.get("method")
     if isinstance(method, Mapping):
-        name = words(method, "name")
-        rest = {key: value for key, value in method.items() if key != "name"}
-        content += [
-            paragraph("Adapted by ", tag("strong", name_of(name or "a method")), "."),
-            outline(rest) if rest else None,
-        ]
+        content += _method(method)
     rows = evidence.head.candidates
     chosen = evidence.head.kind
     if len(rows) > 1:
@@ -66,6 +63,22 @@ def method_section(subject: Subject) -> Section | None:
     else:
         content.append(paragraph("Head: ", tag("strong", chosen), "."))
     return Section("method", "How it was adapted", tuple(content))
+
+
+def _method(method: Mapping[str, Any]) -> Iterator[Child]:
+    """A method's name, options and what it told; of the plain one only why it chose its head."""
+    name, paper, reason = (words(method, key) for key in ("name", "paper", "reason"))
+    if name and name != _PLAIN:
+        source = f" ({paper})" if paper else ""
+        yield paragraph("Adapted by ", tag("strong", name_of(name)), f"{source}.")
+    elif name:
+        yield paragraph("A head on the frozen network.")
+    if reason:
+        yield paragraph(f"{reason[:1].upper()}{reason[1:]}".rstrip("."), ".")
+    told = ("name", "paper", "reason")
+    rest = {key: value for key, value in method.items() if key not in told and value}
+    if rest:
+        yield outline(rest)
 
 
 def backbones_section(subject: Subject) -> Section | None:

@@ -33,7 +33,7 @@ from edgetl.report.tables import folded, heat_map, table
 _CLASSES = 40
 """More classes than this: the worst ones are shown and the others folded."""
 _WORST = 20
-_REST = 1000
+_REST = 500
 """So many of the others at most, by rising F1: a page has to be opened by a phone."""
 _MATRIX = 30
 """More classes than this: the most frequent confusions without the matrix."""

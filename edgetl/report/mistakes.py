@@ -7,7 +7,7 @@ from edgetl.report.markup import Child, Markup, count, join, name_of, percent, t
 from edgetl.report.section import Section, paragraph, small
 from edgetl.report.subject import Subject
 
-_BYTES = 900_000
+_BYTES = 700_000
 """All thumbnails together take at most so many bytes of the page."""
 _HARDEST = 8
 

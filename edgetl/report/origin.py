@@ -57,6 +57,7 @@ def origin_section(subject: Subject) -> Section:
         }
     names = {
         "seed": "seed of the split",
+        "test_data": "test photos",
         "train_digest": "training part",
         "test_fraction": "share for testing",
     }
