@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from edgetl._fewshot import FewShotReport as FewShotReport
     from edgetl._fewshot import fewshot as fewshot
     from edgetl._from_words import from_words as from_words
+    from edgetl._report import ReportOptions as ReportOptions
+    from edgetl._report import write_report as write_report
     from edgetl._select import SelectOptions as SelectOptions
     from edgetl._select import select as select
     from edgetl.bundle import Bundle as Bundle
@@ -70,6 +72,7 @@ _HOMES = {
     "OpenVino": "edgetl.targets",
     "Prediction": "edgetl.runtime",
     "Preprocess": "edgetl.preprocess",
+    "ReportOptions": "edgetl._report",
     "Runtime": "edgetl.runtime",
     "SearchOptions": "edgetl.exporter.search",
     "SelectOptions": "edgetl._select",
@@ -90,6 +93,7 @@ _HOMES = {
     "load_dataset": "edgetl.data",
     "select": "edgetl._select",
     "verify": "edgetl._export",
+    "write_report": "edgetl._report",
 }
 
 __all__ = [
@@ -111,6 +115,7 @@ __all__ = [
     "OpenVino",
     "Prediction",
     "Preprocess",
+    "ReportOptions",
     "Runtime",
     "SearchOptions",
     "SelectOptions",
@@ -131,6 +136,7 @@ __all__ = [
     "load_dataset",
     "select",
     "verify",
+    "write_report",
 ]
 
 

@@ -168,6 +168,18 @@ WORKSTATION = {
         "runtime",
         "targets",
     },
+    "report": {"bundle", "data", "decode", "errors", "evaluate", "preprocess"},
+    "_report": {
+        "_parts",
+        "bundle",
+        "data",
+        "errors",
+        "evaluate",
+        "features",
+        "report",
+        "runtime",
+        "targets",
+    },
     "_adapt": {
         "_baselines",
         "_given",

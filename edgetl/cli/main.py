@@ -29,6 +29,7 @@ from edgetl.cli import (
     keygen,
     learn,
     predict,
+    report,
     rollback,
     select,
     verify,
@@ -37,7 +38,7 @@ from edgetl.errors import EdgetlError
 
 _VERBS = (
     *(select, explore, adapt, fewshot, evaluate, predict, learn, rollback, export, verify, bench),
-    *(keygen, diff, apply, combine, inspect, cache, doctor),
+    *(keygen, diff, apply, combine, inspect, report, cache, doctor),
 )
 _EXIT_CODES = (
     "exit codes: 0 ok, 1 error, 2 usage, 3 missing backend or device, 4 parity failed, "
