@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgetl.bundle import Evidence as Evidence
     from edgetl.bundle import Limits as Limits
     from edgetl.bundle import SigningKey as SigningKey
+    from edgetl.bundle import with_policy as with_policy
     from edgetl.data import Dataset as Dataset
     from edgetl.data import load_dataset as load_dataset
     from edgetl.errors import EdgetlError as EdgetlError
@@ -84,6 +85,7 @@ _HOMES = {
     "load_dataset": "edgetl.data",
     "select": "edgetl._select",
     "verify": "edgetl._export",
+    "with_policy": "edgetl.bundle",
 }
 
 __all__ = [
@@ -122,6 +124,7 @@ __all__ = [
     "load_dataset",
     "select",
     "verify",
+    "with_policy",
 ]
 
 

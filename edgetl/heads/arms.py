@@ -169,10 +169,11 @@ class Arms:
             ValueError: As of `Arm.after`.
         """
         arms = list(self.arms)
-        for row, code, reward, weight in zip(
-            self.coordinates(features), codes.tolist(), rewards, weights, strict=True
-        ):
-            arms[code] = arms[code].after(row, float(reward), float(weight), self.strength)
+        for place, code in enumerate(codes.tolist()):
+            # One by one: a product of several rows is rounded otherwise than that of one.
+            (row,) = self.coordinates(features[place : place + 1])
+            reward, weight = float(rewards[place]), float(weights[place])
+            arms[code] = arms[code].after(row, reward, weight, self.strength)
         return replace(self, arms=tuple(arms))
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -234,11 +234,11 @@ class PolicyHead(LinearHead):
     def _state(self) -> dict[str, NDArray[Any]]:
         own = self.exploration_
         numbers = np.array([RULES.index(own.rule), own.width, own.floor])
-        return {**super()._state(), "exploration": numbers}
+        return {**super()._state(), "exploring": numbers}
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
         found = super()._restore(arrays)
-        number, width, floor = stored(arrays, "exploration", (3,)).tolist()
+        number, width, floor = stored(arrays, "exploring", (3,)).tolist()
         try:
             rule = RULES[int(number)] if number in range(len(RULES)) else None
             self.exploration_ = Exploration(rule=rule, width=width, floor=floor)  # type: ignore[arg-type]
