@@ -71,9 +71,7 @@ def with_policy(
         if not all(label.strip() for label in labels):
             raise ValueError("an action must have a name that is not empty")
         head.start(_rows(bundle, features), np.arange(len(labels)))
-    learning = dataclasses.replace(
-        Learning.empty(manifest.dim), statistics=head.learning_state()
-    )
+    learning = dataclasses.replace(Learning.empty(manifest.dim), statistics=head.learning_state())
     own: dict[str, Any] = {**head.get_params(), "started_from": "labels" if actions is None else ""}
     record = TaskRecord(
         labels=labels,

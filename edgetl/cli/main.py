@@ -18,6 +18,7 @@ from edgetl.cli import (
     apply,
     bench,
     cache,
+    choose,
     combine,
     diff,
     doctor,
@@ -27,7 +28,10 @@ from edgetl.cli import (
     inspect,
     keygen,
     learn,
+    offpolicy,
+    policy,
     predict,
+    reward,
     rollback,
     select,
     verify,
@@ -36,7 +40,7 @@ from edgetl.errors import EdgetlError
 
 _VERBS = (
     *(select, adapt, fewshot, evaluate, predict, learn, rollback, export, verify, bench),
-    *(keygen, diff, apply, combine, inspect, cache, doctor),
+    *(policy, choose, reward, offpolicy, keygen, diff, apply, combine, inspect, cache, doctor),
 )
 _EXIT_CODES = (
     "exit codes: 0 ok, 1 error, 2 usage, 3 missing backend or device, 4 parity failed, "

@@ -121,9 +121,7 @@ class Arm:
         root = (weight / strength) ** 0.5
         inverse, product = np.empty_like(self.inverse), self.product.copy()
         shift = np.array([reward * (weight * strength) ** 0.5])
-        resolvent_update(
-            inverse, product.reshape(1, 1, -1), row * root, shift, before=self.inverse
-        )
+        resolvent_update(inverse, product.reshape(1, 1, -1), row * root, shift, before=self.inverse)
         return Arm(inverse, product, self.count + weight)
 
     def errors(self, rows: NDArray[np.float64], strength: float) -> NDArray[np.float64]:

@@ -42,9 +42,9 @@ class Exploration:
         ValueError: An argument is out of its range.
     """
 
-    rule: Rule = "thompson"
-    width: float = 0.3
-    floor: float = 0.05
+    rule: Rule
+    width: float
+    floor: float
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:

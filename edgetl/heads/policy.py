@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 COMPONENTS = 64
 STRENGTH = 0.1
+WIDTHS: dict[Rule, float] = {"linucb": 0.3, "thompson": 0.1, "greedy": 0.0}
+"""With `STRENGTH` they earned most over 800 choices of 5 and of 20 actions, of those tried."""
 TEMPERATURE = 0.1
 """Rewards are from 0 to 1: one expected 0.1 higher makes an action e times as probable."""
 
@@ -43,7 +45,7 @@ class PolicyHead(LinearHead):
 
     Args:
         rule: As of `edgetl.heads.exploration.Exploration`, and so are the next two.
-        width: How many standard errors are hoped for.
+        width: How many standard errors are hoped for; what suits the rule if None.
         floor: Share of choices left to chance.
         strength: L2 penalty on the weights of each action (lambda); samples have a mean square norm
             of 1 around their mean, and a constant 1 beside that.
@@ -64,9 +66,9 @@ class PolicyHead(LinearHead):
 
     def __init__(
         self,
-        rule: Rule = "thompson",
+        rule: Rule = "linucb",
         *,
-        width: float = 0.3,
+        width: float | None = None,
         floor: float = 0.05,
         strength: float = STRENGTH,
         components: int | None = COMPONENTS,
@@ -93,7 +95,9 @@ class PolicyHead(LinearHead):
         if classes.ndim != 1 or len(classes) < 2:
             raise ValueError(f"a policy needs at least 2 actions, got {classes.tolist()}")
         if len(features) < 2:
-            raise ValueError(f"need at least 2 samples to settle the coordinates, got {len(features)}")
+            raise ValueError(
+                f"need at least 2 samples to settle the coordinates, got {len(features)}"
+            )
         with self._whole():
             self._settle()
             self.classes_, self.n_features_in_ = classes, features.shape[1]
@@ -170,7 +174,8 @@ class PolicyHead(LinearHead):
             raise ValueError(f"strength must be positive, got {self.strength}")
         if self.components is not None and self.components < 1:
             raise ValueError(f"components must be at least 1, or None, got {self.components}")
-        self.exploration_ = Exploration(rule=self.rule, width=self.width, floor=self.floor)
+        width = WIDTHS.get(self.rule, 0.0) if self.width is None else self.width
+        self.exploration_ = Exploration(rule=self.rule, width=width, floor=self.floor)
         self.strength_, self.temperature_ = float(self.strength), TEMPERATURE
 
     def _fit(self, data: TrainingSet, *, calibrate: bool) -> None:

@@ -125,9 +125,7 @@ class Decisions:
             ],
         )
         oldest = first + len(made) - self.kept
-        connection.execute(
-            "DELETE FROM decisions WHERE task=? AND number<?", (self.task, oldest)
-        )
+        connection.execute("DELETE FROM decisions WHERE task=? AND number<?", (self.task, oldest))
         return made
 
     def found(

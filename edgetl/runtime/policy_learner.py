@@ -35,9 +35,7 @@ class PolicyLearner(Learner):
         self, database: Database, start: Start, answering: TaskHead, options: LearningOptions
     ) -> None:
         super().__init__(database, start, answering, options)
-        self._decisions = Decisions(
-            start.task, database.file, self._dim, kept=options.decisions
-        )
+        self._decisions = Decisions(start.task, database.file, self._dim, kept=options.decisions)
 
     @property
     def _policy(self) -> PolicyHead:

@@ -10,8 +10,11 @@ from typing import overload
 
 from numpy.typing import ArrayLike
 
+from edgetl.bundle import Bundle
 from edgetl.decode import Source
-from edgetl.runtime.decisions import Decision
+from edgetl.runtime.database import FILE, reading
+from edgetl.runtime.decisions import Decision, Decisions, RewardLog
+from edgetl.runtime.generations import History
 from edgetl.runtime.options import Update
 from edgetl.runtime.policy_learner import PolicyLearner
 from edgetl.runtime.teachable import Teachable
@@ -31,16 +34,8 @@ class Rewarded(Teachable):
             StorageError: Another process learns with this bundle, or nothing can be written there.
             ValueError: There is no such policy, or there are several and none was named.
         """
-        names = [name for name in self.tasks if self.bundle.manifest.record(name).head == "policy"]
-        if task is None and len(names) != 1:
-            found = f"has {len(names)} ({', '.join(names)}); name one" if names else "has none"
-            raise ValueError(f"the bundle {found}; edgetl policy gives it one")
-        learner = self.learner_of(names[0] if task is None else task)
-        if not isinstance(learner, PolicyLearner):
-            raise ValueError(
-                f"task {task!r} has a {self.bundle.manifest.record(task).head} head, which learns "
-                f"from labels and does not choose; policies are: {', '.join(names) or 'none'}"
-            )
+        learner = self.learner_of(policy_task(self.bundle, task))
+        assert isinstance(learner, PolicyLearner)  # as the head's kind says
         return learner
 
     @overload
@@ -104,3 +99,50 @@ class Rewarded(Teachable):
         learner = self.policy_of(next(iter(named), None))
         numbers = [one.number if isinstance(one, Decision) else one for one in given]
         return learner.reward_decisions(numbers, reward)
+
+
+def policy_task(bundle: Bundle, task: str | None = None) -> str:
+    """The name of a policy; of the only one that there is if None.
+
+    Raises:
+        ValueError: There is no such policy, or there are several and none was named.
+    """
+    manifest = bundle.manifest
+    names = (manifest.task, *manifest.tasks)
+    policies = [name for name in names if manifest.record(name).head == "policy"]
+    if task is None:
+        if len(policies) == 1:
+            return policies[0]
+        if policies:
+            raise ValueError(f"the bundle has several policies ({', '.join(policies)}); name one")
+        raise ValueError("the bundle has no policy; edgetl policy gives it one")
+    kind = manifest.record(task).head
+    if kind != "policy":
+        raise ValueError(
+            f"task {task!r} has a {kind} head, which learns from labels and does not choose; "
+            f"policies are: {', '.join(policies) or 'none'}"
+        )
+    return task
+
+
+def log_of(bundle: Bundle, task: str | None = None) -> tuple[str, RewardLog | None]:
+    """A policy's name, and the log beside its bundle, read without learning; None without any.
+
+    Raises:
+        CorruptError: It is damaged.
+        ValueError: There is no such policy.
+    """
+    name = policy_task(bundle, task)
+    if bundle.path is None:
+        return name, None
+    file = bundle.path / FILE
+    with reading(bundle.path) as connection:
+        query = "SELECT 1 FROM sqlite_master WHERE name='decisions'"
+        if connection is None or connection.execute(query).fetchone() is None:
+            return name, None
+        history = History(name, file, bundle.manifest.record(name).head, kept=1)
+        history.load(connection)
+        if not history.rows:
+            return name, None
+        decisions = Decisions(name, file, bundle.manifest.dim, kept=0)
+        return name, decisions.log(connection, history.line)

@@ -163,7 +163,7 @@ def evaluate_policy(
     Args:
         feedback: What another policy did. The policy must not have been learned from it.
         policy: (n, actions) probabilities with which the policy would have done each.
-        estimator: ``"ips"``: rewards weighted by policy over propensity; unbiased, of high variance.
+        estimator: ``"ips"``: rewards weighted by policy over propensity; unbiased, high variance.
             ``"snips"``: divided by the mean weight; biased by O(1/n), and steadier. ``"dm"``: a
             model of the reward answers; its interval knows nothing of the model's own error.
             ``"dr"``: the model, corrected by the weighted residuals; unbiased, and the steadier the
@@ -240,7 +240,7 @@ def _weights(
 
 
 def greedy(scores: ArrayLike) -> NDArray[np.float64]:
-    """The policy (n, actions) that does what has the highest score; the first where several have."""
+    """The policy (n, actions) that does what has the highest score; the first of equal ones."""
     values = np.asarray(scores)
     return np.asarray(np.eye(values.shape[1])[values.argmax(axis=1)])
 

@@ -2,9 +2,9 @@
 
 Swaminathan and Joachims, "Batch learning from logged bandit feedback through counterfactual risk
 minimization" (JMLR 2015; POEM): clipped inverse propensity scores with a penalty on their standard
-error, so that what was rarely tried is not trusted. The same with self-normalised scores (NIPS 2015,
-Norm-POEM) and with doubly robust ones (Dudik et al. 2011). What comes out is a linear head, which
-any bundle ships. It works on arrays, and knows nothing about where a log is from.
+error, so that what was rarely tried is not trusted. The same with self-normalised scores (NIPS
+2015, Norm-POEM) and with doubly robust ones (Dudik et al. 2011). What comes out is a linear head,
+which any bundle ships. It works on arrays, and knows nothing about where a log is from.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class PolicyGradient:
         strengths = self.strengths
         best = strengths[0]
         if len(strengths) > 1:
-            best = strengths[int(np.argmax([self._worth(feedback, rows, model, s) for s in strengths]))]
+            best = strengths[
+                int(np.argmax([self._worth(feedback, rows, model, s) for s in strengths]))
+            ]
         weights = self._weights(Risk(self, feedback, rows, model, best))
         coef, intercept = coordinates.on_features(weights)
         return SoftmaxHead.from_arrays(
@@ -115,9 +117,7 @@ class PolicyGradient:
             seen = np.setdiff1d(order, out)
             risk = Risk(self, feedback.part(seen), rows[seen], model[seen], strength)
             policy = softmax(rows[out] @ self._weights(risk).T)
-            found = evaluate_policy(
-                feedback.part(out), policy, expected=model[out], clip=self.clip
-            )
+            found = evaluate_policy(feedback.part(out), policy, expected=model[out], clip=self.clip)
             total += found.value * len(out)
         return total / len(feedback)
 
@@ -217,3 +217,26 @@ class Risk:
 def learn_policy(feedback: Feedback, options: PolicyGradient | None = None) -> SoftmaxHead:
     """Learn a policy with `options`, or the defaults; errors as of `PolicyGradient.fit`."""
     return (options or PolicyGradient()).fit(feedback)
+
+
+def held_out_policy(
+    feedback: Feedback, options: PolicyGradient | None = None, *, folds: int = 2
+) -> NDArray[np.float64]:
+    """What policies learned from the other parts would do, (n, actions), so that it can be judged.
+
+    Args:
+        feedback: What was logged.
+        options: How to learn.
+        folds: Parts.
+
+    Raises:
+        ValueError: There are fewer samples than it takes.
+    """
+    options = options or PolicyGradient()
+    order = np.random.default_rng(options.seed).permutation(len(feedback))
+    found = np.zeros((len(feedback), feedback.n_actions))
+    for place in range(folds):
+        out = order[place::folds]
+        learned = options.fit(feedback.part(np.setdiff1d(order, out)))
+        found[out] = learned.predict_proba(feedback.features[out])
+    return found

@@ -116,7 +116,9 @@ def test_a_reward_that_comes_late_and_after_a_restart_counts_the_same(path, tmp_
     with opened(other) as device:  # another process
         for number, reward in zip(numbers[:6], rewards[:6], strict=True):
             device.reward(number, reward)
-    assert not np.allclose(Device(Bundle.load(other), None).tasks["policy"].head.coef_, together.coef_)
+    assert not np.allclose(
+        Device(Bundle.load(other), None).tasks["policy"].head.coef_, together.coef_
+    )
     with opened(other) as device:
         device.reward(numbers[6:], rewards[6:])
         apart = device.tasks["policy"].head
@@ -219,7 +221,7 @@ def test_wrong_rewards_change_nothing(path):
         with pytest.raises(ValueError, match="softmax head, which learns from labels"):
             device.choose(drawn(LABELS[:1], 3)[0], task="main")
     plain = Device(Bundle.load(path.parent / "plain" / "flowers.edgetl"), None)
-    with pytest.raises(ValueError, match="the bundle has none; edgetl policy gives it one"):
+    with pytest.raises(ValueError, match="the bundle has no policy; edgetl policy gives"):
         plain.choose(drawn(LABELS[:1], 3)[0])
 
 
