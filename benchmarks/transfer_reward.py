@@ -94,7 +94,10 @@ def policies(train, seed: int):
     rng = np.random.default_rng(seed)
     few = np.concatenate([rng.permutation(np.flatnonzero(y == c))[:1] for c in range(y.max() + 1)])
     some = np.concatenate([rng.permutation(np.flatnonzero(y == c))[:4] for c in range(y.max() + 1)])
-    weak, better = SoftmaxHead(C=0.05).fit(X[few], y[few]), SoftmaxHead(C=0.05).fit(X[some], y[some])
+    weak, better = (
+        SoftmaxHead(C=0.05).fit(X[few], y[few]),
+        SoftmaxHead(C=0.05).fit(X[some], y[some]),
+    )
 
     def logging(rows):
         return 0.7 * weak.predict_proba(rows) + 0.3 / (y.max() + 1)

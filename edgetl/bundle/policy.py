@@ -35,9 +35,9 @@ def with_policy(
 
     Args:
         bundle: A saved bundle.
-        actions: What there is to choose from; the policy knows nothing of them. If None, the actions
-            are the main task's labels, and the policy starts from what the kept samples say: that
-            the label of each would have brought 1 and any other action 0.
+        actions: What there is to choose from; the policy knows nothing of them. If None, they are
+            the main task's labels, and the policy starts from what the kept samples say: that the
+            label of each would have brought 1 and any other action 0.
         name: What the task is to be called.
         policy: How it explores, with the settings of an unfitted head; the defaults if None.
         features: (n, dim) features of samples as they will come, which settle the coordinates; the

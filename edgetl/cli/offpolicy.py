@@ -1,4 +1,4 @@
-"""``edgetl offpolicy``: what other policies would have earned, by a device's log; and a better one."""
+"""``edgetl offpolicy``: what policies would have earned, by a device's log; and a learned one."""
 
 from __future__ import annotations
 

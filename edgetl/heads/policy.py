@@ -164,7 +164,7 @@ class PolicyHead(LinearHead):
             raise ValueError(f"{n} samples have actions of shape {names.shape}")
         codes = np.minimum(np.searchsorted(self.classes_, names), len(self.classes_) - 1)
         if not (self.classes_[codes] == names).all():
-            strange = names[self.classes_[codes] != names][0]
+            strange = names[self.classes_[codes] != names][:1].tolist()[0]
             raise ValueError(f"no action {strange!r}; there are {self.classes_.tolist()[:10]}")
         return codes.astype(np.int64)
 

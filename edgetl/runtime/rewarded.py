@@ -77,7 +77,7 @@ class Rewarded(Teachable):
     ) -> Update:
         """Learn what a decision brought; or what several did, as one update.
 
-        It may come late, also in another process; a decision that is never rewarded changes nothing.
+        It may come late, also in another process; a decision never rewarded changes nothing.
 
         Args:
             decision: What `choose` gave, or its number.

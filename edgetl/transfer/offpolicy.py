@@ -181,29 +181,9 @@ def evaluate_policy(
         ValueError: Something does not fit or is out of its range.
     """
     weights, share = _weights(feedback, policy, clip)
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level:g}")
-    if interval == "bernstein" and (estimator != "ips" or clip is None):
-        raise ValueError('interval="bernstein" needs estimator="ips" and a clip')
-    if estimator in ("dm", "dr"):
-        model = expected_rewards(feedback) if expected is None else expected
-        if model.shape != policy.shape:
-            raise ValueError(f"expected is {model.shape}, the policy {policy.shape}")
-    n, rewards = len(feedback), feedback.rewards
-    if estimator == "ips":
-        parts = weights * rewards
-    elif estimator == "snips":
-        total = weights.sum()
-        if not total > 0:
-            raise ValueError("the policy does nothing that was ever logged; no weight is above 0")
-        value = float(weights @ rewards / total)
-        parts = value + n / total * weights * (rewards - value)  # linearised: the delta method
-    else:
-        parts = (policy * model).sum(axis=1)
-        if estimator == "dr":
-            parts = parts + weights * (rewards - feedback.of_actions(model))
+    _check_choice(estimator, clip, level, interval)
+    parts = _parts(feedback, policy, weights, estimator, expected)
+    n = len(feedback)
     value, error = float(parts.mean()), float(parts.std(ddof=1) / np.sqrt(n))
     half = NormalDist().inv_cdf((1 + level) / 2) * error
     if interval == "bernstein" and clip is not None:
@@ -220,6 +200,46 @@ def evaluate_policy(
         effective=float(weights.sum() ** 2 / squares) if squares else 0.0,
         clipped=share,
     )
+
+
+def _check_choice(
+    estimator: Estimator, clip: float | None, level: float, interval: Interval
+) -> None:
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator must be one of {ESTIMATORS}, got {estimator!r}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level:g}")
+    if interval not in get_args(Interval):
+        raise ValueError(f"interval must be one of {get_args(Interval)}, got {interval!r}")
+    if interval == "bernstein" and (estimator != "ips" or clip is None):
+        raise ValueError('interval="bernstein" needs estimator="ips" and a clip')
+
+
+def _parts(
+    feedback: Feedback,
+    policy: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    estimator: Estimator,
+    expected: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """What each sample adds (n,), the mean of which is the estimate."""
+    rewards = feedback.rewards
+    if estimator == "ips":
+        return weights * rewards
+    if estimator == "snips":
+        total = weights.sum()
+        if not total > 0:
+            raise ValueError("the policy does nothing that was ever logged; no weight is above 0")
+        value = float(weights @ rewards / total)
+        # Linearised, which is the delta method.
+        return np.asarray(value + len(feedback) / total * weights * (rewards - value))
+    model = expected_rewards(feedback) if expected is None else expected
+    if model.shape != policy.shape:
+        raise ValueError(f"expected is {model.shape}, the policy {policy.shape}")
+    parts = np.asarray((policy * model).sum(axis=1))
+    if estimator == "dr":
+        parts = parts + weights * (rewards - feedback.of_actions(model))
+    return parts
 
 
 def _weights(
