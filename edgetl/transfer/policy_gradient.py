@@ -48,7 +48,7 @@ class PolicyGradient:
     objective: Objective = "dr"
     clip: float | None = 20.0
     variance: float = 0.5
-    strength: float | Sequence[float] = (1e-4, 1e-3, 1e-2)
+    strength: float | Sequence[float] = (1e-6, 1e-5, 1e-4, 1e-3)
     components: int | None = 64
     folds: int = 3
     max_iter: int = 200
