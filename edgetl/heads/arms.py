@@ -127,7 +127,7 @@ class Arm:
     def errors(self, rows: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
         """Standard errors ``sqrt(x^T A^-1 x)`` (n,) at rows (n, d), for rewards of variance 1."""
         squares = np.einsum("nd,nd->n", packed_multiply(self.inverse, rows), rows)
-        return np.sqrt(np.maximum(squares, 0.0) / strength)
+        return np.asarray(np.sqrt(np.maximum(squares, 0.0) / strength))
 
 
 @dataclass(frozen=True, eq=False)

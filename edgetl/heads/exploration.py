@@ -102,7 +102,7 @@ def best_of_normals(
     """
     widest = deviations.max()
     if not widest > 0:
-        return _best(means[None])[0]
+        return np.asarray(_best(means[None])[0])
     spread = np.maximum(deviations, _LEAST * widest)
     nodes, weights = hermgauss(_NODES)
     shares = np.empty(len(means))
@@ -122,4 +122,4 @@ def _normal_cdf(values: NDArray[np.float64]) -> NDArray[np.float64]:
     for coefficient in reversed(_ERF):
         polynomial = (polynomial + coefficient) * t
     upper = polynomial * np.exp(-np.minimum(size * size, 700.0)) / 2
-    return np.where(values < 0, upper, 1 - upper)
+    return np.asarray(np.where(values < 0, upper, 1 - upper))

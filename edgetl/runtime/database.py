@@ -238,7 +238,7 @@ def told(file: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if "malformed" in str(error):
+        if "malformed" in str(error) or "decode" in str(error):
             raise damaged(file, error) from error
         raise _unwritable(file, error) from error
     except sqlite3.ProgrammingError as error:

@@ -118,7 +118,8 @@ class Event:
             if "forgotten" in arrays:
                 return forgetting(labels, int(arrays["forgotten"]))
             own: Any = {name: arrays[name] for name in ("features", "codes", "weights")}
-            draws, rewards = None, arrays.get("rewards")
+            draws = None
+            rewards: Any = arrays.get("rewards")
             if rewards is not None and rewards.shape != own["codes"].shape:
                 raise ValueError(f"rewards of shape {rewards.shape}")
             if "draws.numbers" in arrays:

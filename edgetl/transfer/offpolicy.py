@@ -111,8 +111,13 @@ class Feedback:
 
     def part(self, rows: NDArray[Any]) -> Feedback:
         """Some of it: positions, or a mask."""
-        columns = (self.features, self.actions, self.rewards, self.propensities)
-        return Feedback(*(column[rows] for column in columns), self.n_actions)
+        return Feedback(
+            self.features[rows],
+            self.actions[rows],
+            self.rewards[rows],
+            self.propensities[rows],
+            self.n_actions,
+        )
 
     def of_actions(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The column of what was done, (n,) of (n, actions)."""
