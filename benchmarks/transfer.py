@@ -19,6 +19,7 @@ SECTIONS = {
     "zeroshot": "transfer_zeroshot",
     "groups": "transfer_groups",
     "explore": "transfer_explore",
+    "reward": "transfer_reward",
 }
 """Name of a section to the module that measures it."""
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgetl.bundle import Evidence as Evidence
     from edgetl.bundle import Limits as Limits
     from edgetl.bundle import SigningKey as SigningKey
+    from edgetl.bundle import with_policy as with_policy
     from edgetl.data import Dataset as Dataset
     from edgetl.data import load_dataset as load_dataset
     from edgetl.errors import EdgetlError as EdgetlError
@@ -94,6 +95,7 @@ _HOMES = {
     "select": "edgetl._select",
     "verify": "edgetl._export",
     "write_report": "edgetl._report",
+    "with_policy": "edgetl.bundle",
 }
 
 __all__ = [
@@ -136,6 +138,7 @@ __all__ = [
     "load_dataset",
     "select",
     "verify",
+    "with_policy",
     "write_report",
 ]
 

@@ -86,6 +86,7 @@ WORKSTATION = {
         "exporter",
         "targets",
     },
+    "_offpolicy": {"bundle", "errors", "runtime", "transfer"},
     "_records": {"bundle", "features", "heads", "targets"},
     "_learning": {"_parts", "bundle", "heads", "runtime"},
     "_parts": {"_paths", "data", "decode", "engines", "errors", "features", "preprocess"},

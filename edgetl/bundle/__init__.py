@@ -13,6 +13,7 @@ from edgetl.bundle.evidence import Evidence
 from edgetl.bundle.export_record import ExportRecord, GateRecord, Limits
 from edgetl.bundle.learning import Learning
 from edgetl.bundle.manifest import FORMAT, MAIN, MANIFEST, FileRecord, Manifest
+from edgetl.bundle.policy import with_policy
 from edgetl.bundle.sign import SigningKey, TrustedKey, generate_keys
 from edgetl.bundle.task_record import TaskRecord, UpdateRecord
 
@@ -50,5 +51,6 @@ __all__ = [
     "shipped",
     "task_of",
     "updated",
+    "with_policy",
     "with_task",
 ]

@@ -18,6 +18,7 @@ from edgetl.cli import (
     apply,
     bench,
     cache,
+    choose,
     combine,
     diff,
     doctor,
@@ -28,8 +29,11 @@ from edgetl.cli import (
     inspect,
     keygen,
     learn,
+    offpolicy,
+    policy,
     predict,
     report,
+    reward,
     rollback,
     select,
     verify,
@@ -38,6 +42,7 @@ from edgetl.errors import EdgetlError
 
 _VERBS = (
     *(select, explore, adapt, fewshot, evaluate, predict, learn, rollback, export, verify, bench),
+    *(policy, choose, reward, offpolicy),
     *(keygen, diff, apply, combine, inspect, report, cache, doctor),
 )
 _EXIT_CODES = (

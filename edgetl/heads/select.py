@@ -24,6 +24,7 @@ from edgetl.heads.crossval import held_out
 from edgetl.heads.folds import stratified_folds
 from edgetl.heads.knn import KnnHead
 from edgetl.heads.lda import LdaHead
+from edgetl.heads.policy import PolicyHead
 from edgetl.heads.prototype import PrototypeHead
 from edgetl.heads.ridge import RidgeHead
 from edgetl.heads.softmax import SoftmaxHead
@@ -33,7 +34,10 @@ from edgetl.heads.validate import check_features, check_labels
 HEADS: dict[str, type[Head]] = {
     head.kind: head for head in (SoftmaxHead, RidgeHead, LdaHead, PrototypeHead, KnnHead)
 }
-"""Every kind of head by its name; also the order in which equally good ones are preferred."""
+"""Every kind of classifier by its name; also the order in which equally good ones are preferred."""
+
+STORED: dict[str, type[Head]] = {**HEADS, PolicyHead.kind: PolicyHead}
+"""Every kind of head that a bundle may have."""
 
 MAX_STORED = 8 << 20
 """Bytes of features beyond which ``"auto"`` leaves out `KnnHead`, which ships all it was given."""
@@ -165,9 +169,9 @@ def load_head(kind: str, arrays: Mapping[str, NDArray[Any]]) -> Head:
     Raises:
         CorruptError: The kind is unknown, or the arrays don't make such a head.
     """
-    if kind not in HEADS:
-        raise CorruptError(f"unknown kind of head {kind!r}; known are {sorted(HEADS)}")
-    return HEADS[kind].from_arrays(arrays)
+    if kind not in STORED:
+        raise CorruptError(f"unknown kind of head {kind!r}; known are {sorted(STORED)}")
+    return STORED[kind].from_arrays(arrays)
 
 
 def _candidates(head: str | Head, seed: int, *, comparable: bool, small: bool) -> list[Head]:

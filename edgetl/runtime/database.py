@@ -48,6 +48,13 @@ CREATE TABLE quarantine (
     id INTEGER PRIMARY KEY AUTOINCREMENT, task TEXT NOT NULL, created REAL NOT NULL,
     reason TEXT NOT NULL, labels TEXT NOT NULL, event BLOB NOT NULL);
 """
+_DECISIONS = """
+CREATE TABLE IF NOT EXISTS decisions (
+    task TEXT NOT NULL, number INTEGER NOT NULL, created REAL NOT NULL, action TEXT NOT NULL,
+    propensity REAL NOT NULL, generation INTEGER NOT NULL, features BLOB NOT NULL, reward REAL,
+    rewarded INTEGER, PRIMARY KEY (task, number));
+"""
+"""Of files that came before it too: who does not know it has no use for it."""
 
 
 class Database:
@@ -106,6 +113,7 @@ class Database:
             if found != "ok":
                 raise sqlite3.DatabaseError(found)
         _check_format(connection, self.file)
+        connection.execute(_DECISIONS)
 
     @contextlib.contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
@@ -230,7 +238,7 @@ def told(file: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if "malformed" in str(error):
+        if "malformed" in str(error) or "decode" in str(error):
             raise damaged(file, error) from error
         raise _unwritable(file, error) from error
     except sqlite3.ProgrammingError as error:

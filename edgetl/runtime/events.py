@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgetl.bundle.checks import read_arrays
 from edgetl.errors import CorruptError
-from edgetl.heads import HEADS, Head, KnnHead
+from edgetl.heads import STORED, Head, KnnHead, PolicyHead
 from edgetl.native.pool import widen
 
 _STATE = "learning."
@@ -59,7 +59,7 @@ _DTYPES = {
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """One change of a head: samples learned, or a class forgotten.
+    """One change of a head: samples learned, rewards learned, or a class forgotten.
 
     Attributes:
         labels: The head's labels afterwards, in the order of its columns.
@@ -69,6 +69,7 @@ class Event:
         draws: What to rehearse, or None.
         forgotten: The column to remove, or None.
         neighbours: Samples that a k-nearest-neighbours head keeps at most; 0 for any number.
+        rewards: (n,) what doing `codes` brought, for a policy; None where they are labels.
     """
 
     labels: tuple[str, ...]
@@ -78,6 +79,7 @@ class Event:
     draws: Draws | None = None
     forgotten: int | None = None
     neighbours: int = 0
+    rewards: NDArray[np.float64] | None = None
 
     @property
     def size(self) -> int:
@@ -93,6 +95,8 @@ class Event:
         else:
             arrays |= {name: getattr(self, name) for name in ("features", "codes", "weights")}
             arrays["neighbours"] = np.array(self.neighbours)
+        if self.rewards is not None:
+            arrays["rewards"] = self.rewards
         if self.draws is not None:
             arrays |= {f"draws.{name}": getattr(self.draws, name) for name in _DRAWN}
         return _written(arrays)
@@ -115,10 +119,14 @@ class Event:
                 return forgetting(labels, int(arrays["forgotten"]))
             own: Any = {name: arrays[name] for name in ("features", "codes", "weights")}
             draws = None
+            rewards: Any = arrays.get("rewards")
+            if rewards is not None and rewards.shape != own["codes"].shape:
+                raise ValueError(f"rewards of shape {rewards.shape}")
             if "draws.numbers" in arrays:
                 drawn: Any = {name: arrays[f"draws.{name}"] for name in _DRAWN}
                 draws = Draws(_looked_up(drawn["numbers"], own["features"], lookup), **drawn)
-            return cls(labels, **own, draws=draws, neighbours=int(arrays["neighbours"]))
+            neighbours = int(arrays["neighbours"])
+            return cls(labels, **own, draws=draws, neighbours=neighbours, rewards=rewards)
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"an event of the history can't be read: {error!r}") from error
 
@@ -136,6 +144,10 @@ class Event:
             found.forget_class(self.forgotten)
             found.classes_ = np.arange(len(found.classes_))
             return found
+        if self.rewards is not None:
+            if not isinstance(found, PolicyHead):
+                raise ValueError(f"a {found.kind} head learns from labels, not from rewards")
+            return found.reward(self.features, self.codes, self.rewards, self.weights)
         if self.draws is None:
             found.partial_fit(self.features, self.codes, sample_weight=self.weights)
             return _bounded(found, self.neighbours)
@@ -206,7 +218,7 @@ def whole_head(kind: str, arrays: Mapping[str, NDArray[Any]]) -> Head:
     Raises:
         CorruptError: The arrays are no such head's.
     """
-    head = HEADS[kind].from_arrays(arrays)
+    head = STORED[kind].from_arrays(arrays)
     head.classes_ = np.arange(len(head.classes_))
     return head
 
@@ -222,6 +234,8 @@ def array_bytes(head: Head, *, learning: bool) -> int:
 def _bytes_of(value: Any) -> int:
     if isinstance(value, np.ndarray):
         return value.nbytes
+    if isinstance(value, tuple):
+        return sum(map(_bytes_of, value))
     return sum(map(_bytes_of, vars(value).values())) if is_dataclass(value) else 0
 
 

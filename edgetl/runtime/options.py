@@ -38,6 +38,10 @@ class LearningOptions:
             joins the guard part. Never more than there are shipped ones where those are more.
         history: Generations that `rollback` can surely go back to.
         quarantined: Most updates kept aside; the oldest makes room.
+        decisions: Most decisions of a policy kept to be rewarded and to learn from elsewhere, with
+            their features (2 dim bytes each); the oldest makes room.
+        seed: Of what a policy draws; an unforeseeable one if None. Decisions with the same number
+            draw alike.
         durability: ``"process"``: a killed process loses at most the update in flight, a power
             failure perhaps some of the last ones, and never consistency. ``"power"``: every update
             waits for the disk.
@@ -58,6 +62,8 @@ class LearningOptions:
     guard_per_class: int = 20
     history: int = 100
     quarantined: int = 100
+    decisions: int = 2000
+    seed: int | None = None
     durability: Literal["process", "power"] = "process"
     folder: str | Path | None = None
 
@@ -65,7 +71,7 @@ class LearningOptions:
         for name in ("memory_bytes", "rehearsal", "guard_per_class"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("history", "quarantined"):
+        for name in ("history", "quarantined", "decisions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name, limit in (
@@ -92,7 +98,7 @@ class Update:
 
     Attributes:
         generation: The head's number after the call; as before where nothing was kept.
-        kind: ``"learn"``, ``"forget"``, ``"undo"``, ``"rollback"``, ``"apply"``.
+        kind: ``"learn"``, ``"reward"``, ``"forget"``, ``"undo"``, ``"rollback"``, ``"apply"``.
         decision: Whether it was kept. Of a refused one nothing remains.
         reason: Why it was not kept, or what could not be judged; empty else.
         samples: How many samples were given.

@@ -27,10 +27,10 @@ from edgetl.bundle.sign import Trust
 from edgetl.heads import Head
 from edgetl.runtime.database import FILE, Database
 from edgetl.runtime.options import LearningOptions, Update
-from edgetl.runtime.teachable import Teachable
+from edgetl.runtime.rewarded import Rewarded
 
 
-class Receiver(Teachable):
+class Receiver(Rewarded):
     """The part of `edgetl.runtime.Runtime` that takes head updates."""
 
     @classmethod

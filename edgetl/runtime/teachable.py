@@ -26,6 +26,7 @@ from edgetl.runtime.learner import Learner
 from edgetl.runtime.learner_state import Start
 from edgetl.runtime.novelty import Novelty
 from edgetl.runtime.options import Generation, LearningOptions, Update
+from edgetl.runtime.policy_learner import PolicyLearner
 from edgetl.runtime.task import TaskHead
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class Teachable:
                 try:
                     check_unchanged(self.bundle)
                     start, answering = self._start(name), self.tasks[name]
-                    learner = Learner(self._database, start, answering, self.options)
+                    kind = PolicyLearner if start.fitted.head.kind == "policy" else Learner
+                    learner = kind(self._database, start, answering, self.options)
                 except BaseException:
                     if not self._learners:  # the place is free for others
                         self._database.close()
