@@ -20,6 +20,7 @@ from edgetl.cli import (
     cache,
     combine,
     diff,
+    distill,
     doctor,
     evaluate,
     export,
@@ -35,7 +36,7 @@ from edgetl.cli import (
 from edgetl.errors import EdgetlError
 
 _VERBS = (
-    *(select, adapt, fewshot, evaluate, predict, learn, rollback, export, verify, bench),
+    *(select, distill, adapt, fewshot, evaluate, predict, learn, rollback, export, verify, bench),
     *(keygen, diff, apply, combine, inspect, cache, doctor),
 )
 _EXIT_CODES = (
