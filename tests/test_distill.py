@@ -44,9 +44,10 @@ def world(tmp_path_factory):
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    definition = json.dumps(edgetl.Preprocess(size=16, resize=16).to_json())
+    model.metadata_props.add(key="edgetl.preprocess", value=definition)
     onnx.save(model, root / "means.onnx")
-    definition = edgetl.Preprocess(size=16, resize=16)
-    return root / "photos", edgetl.SourceModel(root / "means.onnx", preprocess=definition)
+    return root / "photos", edgetl.SourceModel(root / "means.onnx")
 
 
 def options(**changed):
@@ -169,19 +170,28 @@ def test_too_few_photos(world, tmp_path):
         )
 
 
-def test_on_the_command_line_and_adapted(assets, copy_flowers, tmp_path, capsys):
-    root = copy_flowers(tmp_path / "flowers", ("daisy", "roses"), train=12, test=3)
-    file, bundle = tmp_path / "student.safetensors", tmp_path / "flowers.edgetl"
-    weights = str(assets / "weights/tf_mobilenetv3_small_100.safetensors")
-    words = ["distill", str(root), "--teacher", "tf_mobilenetv3_small_100"]
-    words += ["--teacher-weights", weights, "--student", STUDENT, "--untrained", "--size", "32"]
-    words += ["--epochs", "1", "--views", "1", "--step-size", "8", "--offline", "--quiet"]
-    assert main([*words, "-o", str(file)]) == 0
+def test_on_the_command_line_and_adapted(world, tmp_path, capsys):
+    photos, teacher = world
+    generator = np.random.default_rng(1)
+    root, file = tmp_path / "labelled", tmp_path / "student.safetensors"
+    for part, count in (("train", 6), ("test", 3)):
+        for label, colour in (("red", (190, 90, 60)), ("green", (90, 170, 70))):
+            (root / part / label).mkdir(parents=True)
+            for place in range(count):
+                noise = generator.integers(-40, 40, (20, 20, 3)) + colour
+                Image.fromarray(noise.astype(np.uint8)).save(root / part / label / f"{place}.png")
+    words = ["distill", str(photos), str(root), "--teacher", str(teacher.backbone)]
+    words += ["--student", STUDENT, "--untrained", "--size", "32", "--epochs", "1", "--views", "1"]
+    words += ["--step-size", "8", "--offline", "--quiet", "-o", str(file)]
+    assert main(words) == 0
     printed = capsys.readouterr()
-    assert "22 photos, 1 views" in printed.out and "test part" in printed.err
+    assert "47 photos, 1 views of each, 5 held out" in printed.out  # 40, and 12 to train on
+    assert "6 files of the test part" in printed.err
+
+    bundle = tmp_path / "colours.edgetl"
     words = ["adapt", str(root), "--backbone", STUDENT, "--weights", str(file), "--offline"]
     assert main([*words, "--quiet", "-o", str(bundle)]) == 0
-    assert edgetl.Bundle.load(bundle).manifest.preprocess.size == 32
+    assert edgetl.Bundle.load(bundle).manifest.preprocess == load_backbone(STUDENT, file).preprocess
 
 
 @pytest.mark.parametrize(
