@@ -277,14 +277,20 @@ def _train(
     from edgetl.transfer.distill_state import Checkpoint
     from edgetl.transfer.distill_train import Student, train_student
 
-    return train_student(
-        Student(copy.deepcopy(network), projections),
-        lesson,
-        recipe=options.recipe,
-        seed=options.seed,
-        machine=_machine(options),
-        checkpoint=Checkpoint(_unfinished(file), key),
-    )
+    machine, kept = _machine(options), _unfinished(file)
+    try:
+        return train_student(
+            Student(copy.deepcopy(network), projections),
+            lesson,
+            recipe=options.recipe,
+            seed=options.seed,
+            machine=machine,
+            checkpoint=Checkpoint(kept, key),
+        )
+    except KeyboardInterrupt:
+        if kept.is_file():
+            machine.say(f"kept in {kept}; the same call goes on from there")
+        raise
 
 
 def _machine(options: DistillOptions) -> Machine:

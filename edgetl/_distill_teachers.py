@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +90,10 @@ def teach(samples: Dataset, teachers: Sequence[Backbone], options: DistillOption
     """
     first = _ship(teachers[0], samples, options)
     (part,) = first.parts
-    _, distinct = np.unique(part.digests, return_index=True)
-    distinct.sort()
+    first_with: dict[bytes, int] = {}
+    for row, digest in enumerate(part.digests):
+        first_with.setdefault(digest, row)
+    distinct = np.array(list(first_with.values()), dtype=np.int64)
     if len(distinct) < LEAST:
         raise DataError(
             f"{len(distinct)} different photos can be read; distillation needs {LEAST}, and "
@@ -119,7 +122,7 @@ def teach(samples: Dataset, teachers: Sequence[Backbone], options: DistillOption
         plain = kept.features if place == 0 else shipped.parts[0].features
         if len(plain) != len(photos):  # read a moment ago
             raise DataError(f"{teacher.name} can't use {len(photos) - len(plain)} of the photos")
-        seen = _of_views(shipped, teacher, views, options)
+        seen = _of_views(shipped, teacher, views, photos, options)
         whole = np.concatenate([plain[:, None], seen.reshape(len(plain), -1, plain.shape[1])], 1)
         features.append(whole.astype(options.storage))
     return Taught(
@@ -138,7 +141,14 @@ def _is_set(item: Any) -> bool:
     return isinstance(item, Dataset)
 
 
+def _say(text: str, options: DistillOptions) -> None:
+    if options.extract.progress:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
 def _ship(teacher: Backbone, samples: Dataset, options: DistillOptions) -> Shipped:
+    _say(f"{teacher.name}: photos as they are", options)
     return ship(
         teacher,
         [samples],
@@ -162,11 +172,17 @@ def _decoding(teachers: Sequence[Backbone]) -> Preprocess:
 
 
 def _of_views(
-    shipped: Shipped, teacher: Backbone, views: PhotoViews, options: DistillOptions
+    shipped: Shipped,
+    teacher: Backbone,
+    views: PhotoViews,
+    photos: Dataset,
+    options: DistillOptions,
 ) -> NDArray[np.float32]:
     """Features (len(views), dim) through the engine that saw the plain photos."""
     if not len(views):
         return np.empty((0, teacher.dim), np.float32)
+    _say(f"{teacher.name}: random views", options)
+    names = [f"{name}, view {view}" for name in photos.names for view in range(1, options.views)]
     preprocess = of_views(shipped.preprocess)
     with contextlib.ExitStack() as stack:
         store = None
@@ -182,6 +198,7 @@ def _of_views(
             stack.enter_context(store)
         found = extract(
             views,
+            names=names,
             engine=shipped.engine,
             preprocess=preprocess,
             store=store,

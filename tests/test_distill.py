@@ -185,7 +185,7 @@ def test_on_the_command_line_and_adapted(world, tmp_path, capsys):
     words += ["--step-size", "8", "--offline", "--quiet", "-o", str(file)]
     assert main(words) == 0
     printed = capsys.readouterr()
-    assert "47 photos, 1 views of each, 5 held out" in printed.out  # 40, and 12 to train on
+    assert "47 photos, 1 view of each, 5 held out" in printed.out  # 40, and 12 to train on
     assert "6 files of the test part" in printed.err
 
     bundle = tmp_path / "colours.edgetl"

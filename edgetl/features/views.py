@@ -97,6 +97,8 @@ class PhotoViews(Sequence["NDArray[np.uint8]"]):
         options: What views look like.
     """
 
+    may_be_files = False
+
     def __init__(
         self,
         sources: Sequence[Source],

@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from edgetl.data.wording import counted
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherScore:
@@ -92,6 +94,11 @@ class DistillReport:
         """Everything, as numbers, strings, lists and dicts."""
         return dataclasses.asdict(self)
 
+    @property
+    def helped(self) -> bool:
+        """Whether the student's features tell every teacher's better than before."""
+        return all(score.cosine_after > score.cosine_before for score in self.teachers)
+
     def record(self) -> dict[str, Any]:
         """What belongs into the weights file: the same for the same data, options and seed."""
         whole = self.to_json()
@@ -104,7 +111,8 @@ class DistillReport:
         width = max(len(score.name) for score in self.teachers)
         lines = [
             f"{self.student} at {self.size} px ({self.dim} features), from {begin}: "
-            f"{self.n_train} photos, {self.views} views of each, {self.n_held_out} held out",
+            f"{counted(self.n_train, 'photo')}, {counted(self.views, 'view')} of each, "
+            f"{self.n_held_out} held out",
             f"{'held out':{width}}    cosine to teacher    neighbours shared",
         ]
         lines += [
@@ -112,6 +120,11 @@ class DistillReport:
             f"       {score.neighbours_before:.3f} -> {score.neighbours_after:.3f}"
             for score in self.teachers
         ]
+        if not self.helped:
+            lines.append(
+                "the training did not bring it nearer: more photos and epochs, or another learning "
+                "rate, may"
+            )
         lines += [
             f"best epoch {self.best_epoch} of {len(self.cosines)}, {self.seconds:.0f} s",
             f"use it as: --backbone {self.student} --weights {self.output}",

@@ -95,3 +95,41 @@ def test_all_of_a_view_is_shown():
 def test_options_are_checked(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         ViewOptions(**change)
+
+
+def test_extraction_makes_each_view_once_and_finds_it_again(photo, tmp_path, monkeypatch):
+    from edgetl.features import ExtractOptions, FeatureStore, extract, feature_key
+    from edgetl.features import views as module
+
+    class Means:
+        dim, fingerprint, concurrency, preferred_batch = 3, "means", 1, 4
+
+        def __call__(self, batch):
+            return batch.mean(axis=(2, 3))
+
+    made = []
+    original = module.make_view
+    monkeypatch.setattr(
+        module, "make_view", lambda *a, **b: made.append(b["number"]) or original(*a, **b)
+    )
+    preprocess = of_views(Preprocess(size=8, resize=8))
+    shown = views([photo, photo[:, ::-1].copy()], [b"a" * 32, b"b" * 32])
+    results = []
+    for _ in range(2):
+        made.clear()
+        key = feature_key(Means(), preprocess, dtype="float16")
+        with FeatureStore(tmp_path, key, 3) as store:
+            results.append(
+                extract(
+                    shown,
+                    engine=Means(),
+                    preprocess=preprocess,
+                    store=store,
+                    options=ExtractOptions(workers=2),
+                )
+            )
+        assert len(made) == 6
+    assert (results[0].misses, results[1].hits) == (6, 6)
+    np.testing.assert_array_equal(results[0].features, results[1].features)
+    expected = preprocess.apply(shown[4]).mean(axis=(1, 2))
+    np.testing.assert_allclose(results[0].features[4], expected, rtol=2e-3, atol=1e-3)
