@@ -37,7 +37,8 @@ class Whitening:
 
     def __call__(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Targets (n, k) float32 of features (n, dim)."""
-        return (features.astype(np.float32) - self.mean) @ self.matrix
+        centred = features.astype(np.float32) - self.mean
+        return np.asarray(centred @ self.matrix, np.float32)
 
 
 def fit_whitening(
@@ -96,11 +97,10 @@ def relational_loss(features: torch.Tensor, target: torch.Tensor) -> torch.Tenso
     """
     import torch
 
-    pairs = []
-    for values in (features, target):
-        distances = torch.nn.functional.pdist(values)
-        pairs.append(distances / distances.mean().clamp_min(1e-12))
-    return torch.nn.functional.smooth_l1_loss(*pairs)
+    own, theirs = (torch.nn.functional.pdist(values) for values in (features, target))
+    return torch.nn.functional.smooth_l1_loss(
+        own / own.mean().clamp_min(1e-12), theirs / theirs.mean().clamp_min(1e-12)
+    )
 
 
 def fit_projection(

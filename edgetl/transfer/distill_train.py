@@ -179,7 +179,7 @@ def train_student(
     best.load_state_dict(
         {name[len(start) :]: value for name, value in run.best.items() if name.startswith(start)}
     )
-    best.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    best.to(memory_format=torch.contiguous_format)
     cosines = [epoch.cosine for epoch in run.epochs]
     return Trained(best.eval().requires_grad_(False), run.epochs, run.best_epoch(cosines), resumed)
 
