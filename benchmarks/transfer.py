@@ -20,6 +20,7 @@ SECTIONS = {
     "groups": "transfer_groups",
     "explore": "transfer_explore",
     "reward": "transfer_reward",
+    "distill": "transfer_distill",
 }
 """Name of a section to the module that measures it."""
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edgetl._adapt import AdaptOptions as AdaptOptions
     from edgetl._adapt import adapt as adapt
     from edgetl._candidates import SourceModel as SourceModel
+    from edgetl._distill import distill as distill
     from edgetl._evaluate import evaluate_bundle as evaluate_bundle
     from edgetl._explore import ExploreOptions as ExploreOptions
     from edgetl._explore import explore as explore
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from edgetl.targets import OpenVino as OpenVino
     from edgetl.targets import TensorRT as TensorRT
     from edgetl.targets import Torch as Torch
+    from edgetl.transfer.distill_options import DistillOptions as DistillOptions
+    from edgetl.transfer.distill_options import DistillRecipe as DistillRecipe
 
 __version__ = "0.1.0"
 
@@ -60,6 +63,8 @@ _HOMES = {
     "Bundle": "edgetl.bundle",
     "Dataset": "edgetl.data",
     "Delta": "edgetl.bundle",
+    "DistillOptions": "edgetl.transfer.distill_options",
+    "DistillRecipe": "edgetl.transfer.distill_options",
     "EdgetlError": "edgetl.errors",
     "Evidence": "edgetl.bundle",
     "ExploreOptions": "edgetl._explore",
@@ -85,6 +90,7 @@ _HOMES = {
     "adapt": "edgetl._adapt",
     "bench": "edgetl.exporter.bench",
     "diff": "edgetl.runtime",
+    "distill": "edgetl._distill",
     "evaluate_bundle": "edgetl._evaluate",
     "explore": "edgetl._explore",
     "export": "edgetl._export",
@@ -104,6 +110,8 @@ __all__ = [
     "Bundle",
     "Dataset",
     "Delta",
+    "DistillOptions",
+    "DistillRecipe",
     "EdgetlError",
     "Evidence",
     "ExploreOptions",
@@ -129,6 +137,7 @@ __all__ = [
     "adapt",
     "bench",
     "diff",
+    "distill",
     "evaluate_bundle",
     "explore",
     "export",

@@ -39,6 +39,7 @@ class Shipped:
     Attributes:
         graph: The ONNX graph.
         reference: That graph in ONNX Runtime.
+        engine: What extracted.
         preprocess: How photos become its input.
         extraction: The features, with what was skipped.
         parts: The parts of the data, as far as they could be read.
@@ -46,6 +47,7 @@ class Shipped:
 
     graph: FeatureGraph
     reference: OrtEngine
+    engine: Engine
     preprocess: Preprocess
     extraction: Extraction
     parts: list[Part]
@@ -82,9 +84,10 @@ def ship(
     probe = probe_images(parts[0], preprocess)
     graph = feature_graph(network, probe=probe, cache_dir=cache_dir())
     reference = OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
+    engine = _extraction_engine(target, graph, network, probe, reference)
     extraction = extract_parts(
         parts,
-        _extraction_engine(target, graph, network, probe, reference),
+        engine,
         preprocess,
         options=options,
         storage=storage,
@@ -92,7 +95,7 @@ def ship(
         about=f"{network.name}, {target}",
         tap=tap,
     )
-    return Shipped(graph, reference, preprocess, extraction, usable(extraction, parts))
+    return Shipped(graph, reference, engine, preprocess, extraction, usable(extraction, parts))
 
 
 def preprocess_of(network: Backbone, decode: Literal["full", "scaled"] | None) -> Preprocess:

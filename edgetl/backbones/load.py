@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgetl._extras import require
 from edgetl.backbone import Backbone
 from edgetl.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from edgetl.backbones.module import ModuleBackbone
 
 
 def load_backbone(
@@ -22,7 +26,8 @@ def load_backbone(
             `Path` is always a file.
         weights: A local .safetensors or torch state-dict file; if None, the pretrained weights of
             the name's origin: from its cache on this machine, or downloaded. None for an ONNX file.
-        preprocess: How images become the input; if None, as the pretrained weights want it.
+        preprocess: How images become the input; if None, as the weights file says (one of
+            `edgetl.distill` does), or as the pretrained weights want it.
 
     Raises:
         MissingDependencyError: timm, torchvision, onnx, open_clip or transformers is not installed.
@@ -58,3 +63,31 @@ def load_backbone(
     from edgetl.backbones.timm import load_timm
 
     return load_timm(name, path, preprocess=preprocess)
+
+
+def untrained_backbone(
+    name: str, *, seed: int, preprocess: Preprocess | None = None
+) -> ModuleBackbone:
+    """Build a network with random weights, to be trained.
+
+    Args:
+        name: A timm name or ``"torchvision/NAME"``.
+        seed: Of the weights; torch's own generator is left as it was.
+        preprocess: How images become the input; if None, as pretrained weights would want it.
+
+    Raises:
+        MissingDependencyError: timm or torchvision is not installed.
+        ValueError: No network has this name, or it can't take what `preprocess` gives.
+    """
+    torch = require("torch", extra="train")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name.startswith("torchvision/"):
+            from edgetl.backbones.torchvision import load_torchvision
+
+            return load_torchvision(
+                name.removeprefix("torchvision/"), preprocess=preprocess, untrained=True
+            )
+        from edgetl.backbones.timm import load_timm
+
+        return load_timm(name, preprocess=preprocess, untrained=True)

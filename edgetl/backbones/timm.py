@@ -18,23 +18,30 @@ import torch
 from edgetl._extras import require
 from edgetl.backbones.hub import fetch_from_hub, fetch_from_url
 from edgetl.backbones.module import ModuleBackbone
+from edgetl.backbones.recorded import recorded_preprocess
 from edgetl.backbones.source_classifier import find_source_classifier
-from edgetl.backbones.weights import AUXILIARY, fit_weights, read_weights
+from edgetl.backbones.weights import AUXILIARY, StateDict, fit_weights, read_weights
 from edgetl.errors import WeightsError
 from edgetl.preprocess import Preprocess
 
 
 def load_timm(
-    name: str, weights: Path | None = None, *, preprocess: Preprocess | None = None
+    name: str,
+    weights: Path | None = None,
+    *,
+    preprocess: Preprocess | None = None,
+    untrained: bool = False,
 ) -> ModuleBackbone:
     """Load a timm network; see `edgetl.backbones.load_backbone`.
 
-    With local weights and no tag in the name, the preprocessing is that of the architecture's
-    default tag.
+    With local weights that don't say how photos become their input, and no tag in the name, the
+    preprocessing is that of the architecture's default tag. `untrained` leaves the weights as torch
+    drew them.
     """
     timm = require("timm", extra="train")
     architecture, _, _ = name.partition(".")
     _check_name(timm, name)
+    preprocess = preprocess or recorded_preprocess(weights, name)
     module = timm.create_model(name, pretrained=False, num_classes=0)
     config = dict(module.pretrained_cfg)
     own = preprocess_of(timm.data.resolve_model_data_config(module), name)
@@ -43,15 +50,17 @@ def load_timm(
             f"{name} takes only {own.size} x {own.size} pixels, got size={preprocess.size}"
         )
 
-    path = weights or _fetch(config, name)
-    tensors = read_weights(path)
-    fit_weights(
-        module,
-        tensors,
-        what=f"{path} does not fit {name}",
-        spare=lambda: _classifier_names(timm, architecture, config),
-        convert=getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None),
-    )
+    tensors: StateDict = {}
+    if not untrained:
+        path = weights or _fetch(config, name)
+        tensors = read_weights(path)
+        fit_weights(
+            module,
+            tensors,
+            what=f"{path} does not fit {name}",
+            spare=lambda: _classifier_names(timm, architecture, config),
+            convert=getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None),
+        )
     backbone = ModuleBackbone(
         name,
         architecture=f"timm {timm.__version__}/{architecture}",

@@ -25,6 +25,7 @@ import torch
 from edgetl._extras import require
 from edgetl.backbones.hub import fetch_from_url
 from edgetl.backbones.module import ModuleBackbone
+from edgetl.backbones.recorded import recorded_preprocess
 from edgetl.backbones.source_classifier import find_source_classifier
 from edgetl.backbones.weights import AUXILIARY, StateDict, fit_weights, read_weights
 from edgetl.preprocess import Preprocess
@@ -33,18 +34,24 @@ _CLASSES = 1000
 
 
 def load_torchvision(
-    name: str, weights: Path | None = None, *, preprocess: Preprocess | None = None
+    name: str,
+    weights: Path | None = None,
+    *,
+    preprocess: Preprocess | None = None,
+    untrained: bool = False,
 ) -> ModuleBackbone:
     """Load a torchvision network; see `edgetl.backbones.load_backbone`.
 
-    With local weights and no tag in the name, the preprocessing is that of the architecture's
-    default weights: for resnet50 those of V2, which resize to 232. Name the tag, as in
-    ``"torchvision/resnet50.IMAGENET1K_V1"``, for weights of another recipe.
+    With local weights that don't say how photos become their input, and no tag in the name, the
+    preprocessing is that of the architecture's default weights: for resnet50 those of V2, which
+    resize to 232. Name the tag, as in ``"torchvision/resnet50.IMAGENET1K_V1"``, for weights of
+    another recipe.
 
     Args:
         name: The architecture, with a dot and the name of its pretrained weights if wanted.
         weights: A local file; the pretrained weights if None.
         preprocess: How images become the input; if None, as the pretrained weights want it.
+        untrained: Leave the weights as torch drew them.
     """
     models = require("torchvision.models", extra="train")
     version = require("torchvision", extra="train").__version__
@@ -57,15 +64,18 @@ def load_torchvision(
     )
     classifier = _remove_classifier(module)
 
-    path = weights or fetch_from_url(recipe.url, name=shown)
-    tensors = read_weights(path)
-    fit_weights(
-        module,
-        tensors,
-        what=f"{path} does not fit {shown}",
-        spare=lambda: {f"{classifier}.", *AUXILIARY},
-        convert=rename_old,
-    )
+    preprocess = preprocess or recorded_preprocess(weights, shown)
+    tensors: StateDict = {}
+    if not untrained:
+        path = weights or fetch_from_url(recipe.url, name=shown)
+        tensors = read_weights(path)
+        fit_weights(
+            module,
+            tensors,
+            what=f"{path} does not fit {shown}",
+            spare=lambda: {f"{classifier}.", *AUXILIARY},
+            convert=rename_old,
+        )
     backbone = ModuleBackbone(
         shown,
         architecture=f"torchvision {version}/{architecture}",

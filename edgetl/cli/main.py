@@ -21,6 +21,7 @@ from edgetl.cli import (
     choose,
     combine,
     diff,
+    distill,
     doctor,
     evaluate,
     explore,
@@ -41,8 +42,8 @@ from edgetl.cli import (
 from edgetl.errors import EdgetlError
 
 _VERBS = (
-    *(select, explore, adapt, fewshot, evaluate, predict, learn, rollback, export, verify, bench),
-    *(policy, choose, reward, offpolicy),
+    *(select, explore, distill, adapt, fewshot, evaluate, predict, learn, rollback),
+    *(export, verify, bench, policy, choose, reward, offpolicy),
     *(keygen, diff, apply, combine, inspect, report, cache, doctor),
 )
 _EXIT_CODES = (

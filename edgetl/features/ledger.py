@@ -65,7 +65,9 @@ class Ledger:
         if self._store is None:
             return np.arange(len(self._sources), dtype=np.int64)
         self._store.refresh()
-        for start in range(0, len(self._sources), _CHUNK_ROWS):
+        # Sources that are made when they are asked for say so, not to be made for nothing here.
+        count = len(self._sources) if getattr(self._sources, "may_be_files", True) else 0
+        for start in range(0, count, _CHUNK_ROWS):
             positions, digests = self._unchanged(start, start + _CHUNK_ROWS)
             if len(positions):
                 self._digests[positions] = digests
