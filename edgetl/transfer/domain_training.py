@@ -124,15 +124,11 @@ class Step:
     Attributes:
         source: (n, k) encoded source samples.
         target: (m, k) encoded target samples.
-        target_logits: (m, classes).
-        target_rows: (m,) positions of the target samples among all.
         progress: From 0 to 1 over the training.
     """
 
     source: torch.Tensor
     target: torch.Tensor
-    target_logits: torch.Tensor
-    target_rows: torch.Tensor
     progress: float
 
 
@@ -172,17 +168,39 @@ def train(
         strict=True,
     )
     for number, (rows, target_rows) in zip(range(options.steps), batches, strict=False):
-        source = network.encoder(places.source[rows])
-        target = network.encoder(places.target[target_rows])
-        loss = functional.cross_entropy(
-            network.classifier(source), labels[rows], label_smoothing=options.label_smoothing
+        batch = places.source[rows], labels[rows], places.target[target_rows]
+        loss = adapted_loss(
+            network,
+            batch,
+            penalty,
+            progress=number / options.steps,
+            label_smoothing=options.label_smoothing,
         )
-        progress = number / options.steps
-        logits = network.classifier(target)
-        loss = loss + penalty(Step(source, target, logits, target_rows, progress))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        descend(loss, optimiser)
+
+
+def adapted_loss(
+    network: LinearNetwork,
+    batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    penalty: Penalty,
+    *,
+    progress: float,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """The log loss of source samples and labels, plus the penalty of them and target samples."""
+    rows, labels, target_rows = batch
+    source, target = network.encoder(rows), network.encoder(target_rows)
+    loss = functional.cross_entropy(
+        network.classifier(source), labels, label_smoothing=label_smoothing
+    )
+    return loss + penalty(Step(source, target, progress))
+
+
+def descend(loss: torch.Tensor, optimiser: torch.optim.Optimizer) -> None:
+    """One step of the optimiser down the loss."""
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
 
 
 def shipped(network: LinearNetwork, places: Coordinates, reason: str) -> Selection:

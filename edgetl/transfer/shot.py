@@ -22,6 +22,7 @@ from edgetl.transfer.domain_training import (
     Coordinates,
     LinearNetwork,
     TrainedAdapter,
+    descend,
     shipped,
     start,
 )
@@ -102,6 +103,4 @@ class ShotAdapter(TrainedAdapter):
                 labels = centroid_labels(features.detach(), logits.detach().softmax(dim=1))
             loss = information_loss(logits)
             loss = loss + self.weight * functional.cross_entropy(logits, labels)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            descend(loss, optimiser)
