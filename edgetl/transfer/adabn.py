@@ -23,10 +23,9 @@ def adapt_batchnorm(
     """A copy of a network with the target domain's batch-norm statistics.
 
     Each batch norm normalises by the statistics of the batch at hand, so that what later layers see
-    is normalised already; the means over batches (weighted by their samples) become the running
-    statistics. Variances of batches are about their own means; how these differ is added, so the
-    result is the variance over all samples of the first such layer exactly, and of later ones as
-    far as batches are alike.
+    is normalised already; what was seen over all batches becomes the running
+    statistics. Variances count how the batches' means differ too, so for the first such layer they
+    are those of all samples exactly, and for later ones as far as batches are alike.
 
     Args:
         module: The network; it is not changed.
@@ -73,30 +72,39 @@ def adapt_batchnorm(
 
 
 class _Moments:
-    """Running sums of a layer's input per channel, in float64."""
+    """Mean and squared deviations of a layer's input per channel, merged over batches.
+
+    Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
+    Variances" (1979): in float64 between batches, in the input's precision within one.
+    """
 
     def __init__(self) -> None:
         self.count = 0
-        self.total: torch.Tensor | None = None
-        self.squares: torch.Tensor | None = None
+        self.mean = torch.zeros(())
+        self.deviations = torch.zeros(())
 
     def add(self, layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         """Take in a batch (n, channels, ...)."""
-        values = inputs[0].detach().double().transpose(0, 1).flatten(1)
-        self.count += values.shape[1]
-        total, squares = values.sum(dim=1), (values**2).sum(dim=1)
-        self.total = total if self.total is None else self.total + total
-        self.squares = squares if self.squares is None else self.squares + squares
+        values = inputs[0].detach()
+        axes = [axis for axis in range(values.ndim) if axis != 1]
+        variance, mean = torch.var_mean(values, axes, correction=0)
+        count = values.numel() // values.shape[1]
+        mean, deviations = mean.double(), variance.double() * count
+        if self.count:
+            change, total = mean - self.mean, self.count + count
+            deviations += self.deviations + change**2 * (self.count * count / total)
+            mean = self.mean + change * (count / total)
+        self.count += count
+        self.mean, self.deviations = mean, deviations
 
 
 def _set(layer: _BatchNorm, found: _Moments, share: float) -> None:
     """Put the statistics into the layer; the variance with n - 1, as torch's running one."""
-    if found.total is None or found.squares is None:
+    if found.count < 2:
         raise ValueError("no batch reached a batch norm: there is nothing to adapt to")
     if layer.running_mean is None or layer.running_var is None:  # pragma: no cover
         raise RuntimeError("a batch norm lost its running statistics")
-    mean = found.total / found.count
-    variance = (found.squares - found.count * mean**2).clamp_min(0) / max(found.count - 1, 1)
-    for old, new in ((layer.running_mean, mean), (layer.running_var, variance)):
+    variance = found.deviations / (found.count - 1)
+    for old, new in ((layer.running_mean, found.mean), (layer.running_var, variance)):
         # A copy out of inference mode: the module may be trained or exported later.
         old.copy_(torch.lerp(old.double(), new.clone(), share).to(old.dtype))

@@ -7,13 +7,21 @@ will do, and a bundle stores it as it is. It knows nothing about networks.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.heads import Head, Selection, select_head
-from edgetl.transfer.domain_adapter import DomainAdapter, FloatArray, check_domains
+from edgetl.transfer.domain_adapter import (
+    DomainAdapter,
+    FloatArray,
+    cautious_head,
+    check_domains,
+)
+
+_REASON = "fitted to source features with the mean and covariance of the target's"
 
 
 class CoralMap:
@@ -60,14 +68,14 @@ class CoralAdapter(DomainAdapter):
         ridge: Added to the variances, in units of the mean variance of a feature over both domains;
             large values leave a shift of the mean alone.
         center: Whether means are matched too.
-        head: ``"auto"``, a kind of head, or a head.
+        head: A kind of head, or a head; ``"auto"`` is a softmax head with strong penalties.
         seed: Of the choice of the head.
 
     Attributes:
         map_: The map of source features.
     """
 
-    ridge: float = 1.0
+    ridge: float = 10.0
     center: bool = True
     head: str | Head = "auto"
     seed: int = 0
@@ -75,7 +83,14 @@ class CoralAdapter(DomainAdapter):
     def _fit(self, source: FloatArray, codes: NDArray[np.int64], target: FloatArray) -> Selection:
         unit = mean_variance(source, target)
         self.map_ = CoralMap(source, target, ridge=self.ridge * unit, center=self.center)
-        return select_head(self.map_(source), codes, head=self.head, seed=self.seed)
+        moved = self.map_(source)
+        head = cautious_head(moved, seed=self.seed) if self.head == "auto" else self.head
+        found = select_head(moved, codes, head=head, seed=self.seed)
+        return dataclasses.replace(found, reason=_REASON)
+
+    def move(self, X: FloatArray) -> FloatArray:
+        """CORAL's map."""
+        return self.map_(X)
 
 
 def mean_variance(source: FloatArray, target: FloatArray) -> float:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from edgetl.heads import Selection
 from edgetl.transfer.domain_adapter import FloatArray
 from edgetl.transfer.domain_training import (
-    Coordinates,
     Step,
     TrainedAdapter,
     ramp,
@@ -65,7 +64,7 @@ class MmdAdapter(TrainedAdapter):
             raise ValueError(f"weight must be 0 or more, got {self.weight}")
 
     def _fit(self, source: FloatArray, codes: NDArray[np.int64], target: FloatArray) -> Selection:
-        places = Coordinates.of(source, target, self.axes)
+        places = self._places(source, target)
         network = start(places.source, codes, seed=self.seed)
 
         def penalty(step: Step) -> torch.Tensor:

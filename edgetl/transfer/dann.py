@@ -18,7 +18,6 @@ from torch.nn import functional
 from edgetl.heads import Selection
 from edgetl.transfer.domain_adapter import FloatArray
 from edgetl.transfer.domain_training import (
-    Coordinates,
     Step,
     TrainedAdapter,
     ramp,
@@ -81,7 +80,7 @@ class DannAdapter(TrainedAdapter):
             )
 
     def _fit(self, source: FloatArray, codes: NDArray[np.int64], target: FloatArray) -> Selection:
-        places = Coordinates.of(source, target, self.axes)
+        places = self._places(source, target)
         network = start(places.source, codes, seed=self.seed)
         judge = discriminator(places.source.shape[1], self.hidden, seed=self.seed)
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgetl.heads import Head, Selection
-from edgetl.heads.calibrate import fit_temperature
+from edgetl.heads import Head, Selection, SoftmaxHead, select_head
 from edgetl.heads.linear import LinearHead
 from edgetl.heads.validate import NotFittedError, check_features, check_labels
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 FloatArray = NDArray[np.float64]
+_STRENGTHS = (0.1, 1.0, 10.0)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -60,6 +60,10 @@ class DomainAdapter(ABC):
     def _fit(self, source: FloatArray, codes: NDArray[np.int64], target: FloatArray) -> Selection:
         """Fit a head on checked float64 features; its classes are codes."""
 
+    @abstractmethod
+    def move(self, X: FloatArray) -> FloatArray:
+        """Source features (n, dim) as the head would have them: as if of the target domain."""
+
     @property
     def head_(self) -> Head:
         """The head for features of the target domain.
@@ -84,6 +88,26 @@ class DomainAdapter(ABC):
         return self.head_.score(X, y)
 
 
+@dataclasses.dataclass(kw_only=True)
+class SourceOnly(DomainAdapter):
+    """No adaptation: the head that held-out source samples speak for.
+
+    Args:
+        head: ``"auto"``, a kind of head, or a head.
+        seed: Of the choice of the head.
+    """
+
+    head: str | Head = "auto"
+    seed: int = 0
+
+    def _fit(self, source: FloatArray, codes: NDArray[np.int64], target: FloatArray) -> Selection:
+        return select_head(source, codes, head=self.head, seed=self.seed)
+
+    def move(self, X: FloatArray) -> FloatArray:
+        """Source features as they are."""
+        return X
+
+
 def check_domains(Xs: ArrayLike, Xt: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Features of both domains as float64, of at least two samples each.
 
@@ -99,16 +123,13 @@ def check_domains(Xs: ArrayLike, Xt: ArrayLike) -> tuple[FloatArray, FloatArray]
     return source, target
 
 
-def composed(
-    head: Head, matrix: FloatArray, offset: FloatArray, *, temperature: float | None = None
-) -> Head:
+def composed(head: Head, matrix: FloatArray, offset: FloatArray) -> Head:
     """The head on x that gives what `head` gives on ``matrix @ x + offset``.
 
     Args:
         head: A fitted linear head, of ``k`` features.
         matrix: (k, dim).
         offset: (k,).
-        temperature: Another temperature than the head's.
 
     Raises:
         TypeError: The head is not linear.
@@ -120,10 +141,22 @@ def composed(
         head.coef_ @ matrix,
         head.intercept_ + head.coef_ @ offset,
         strength=next(iter(head.chosen().values())),
-        temperature=head.temperature_ if temperature is None else temperature,
+        temperature=head.temperature_,
     )
     result.classes_ = head.classes_
     return result
+
+
+def cautious_head(rows: FloatArray, *, seed: int = 0) -> SoftmaxHead:
+    """An unfitted softmax head whose strengths are all strong for such rows (n, dim).
+
+    Which strength held-out source samples prefer says little about another domain, where directions
+    that hardly vary in the source may vary much; so only strong ones are offered to them. They are
+    in units of the rows' mean squared distance from their mean.
+    """
+    spread = float(((rows - rows.mean(axis=0)) ** 2).sum(axis=1).mean())
+    unit = spread if spread > 0 else 1.0
+    return SoftmaxHead(tuple(strength / unit for strength in _STRENGTHS), random_state=seed)
 
 
 def linear_head(

@@ -55,27 +55,30 @@ def nuclear_norm(shares: FloatArray) -> float:
     return norm / float(np.sqrt(len(shares) * min(shares.shape)))
 
 
-def neighbour_agreement(features: FloatArray, answers: NDArray[np.int64], *, k: int = 5) -> float:
-    """Share of samples answered as most of their nearest neighbours are, corrected for chance.
+def neighbour_information(
+    features: FloatArray, answers: NDArray[np.int64], *, k: int = 5
+) -> float:
+    """Mutual information of a sample's answer and its nearest neighbours' answers, in nats.
 
     Neighbours are by cosine of centred target features (n, dim), which are the same for every
-    classifier compared. Cohen's kappa of the answers (n,) and the leave-one-out answers of k
-    neighbours: 0 where they agree as unrelated ones would, 1 where always.
+    classifier compared, so being sure gains nothing. It is 0 where answers (n,) are scattered at
+    random or all the same, and at most log(classes): classes have to be connected in the target
+    domain, and varied. That samples near each other belong together is the cluster assumption
+    behind `neighbourhood_density` too, and mutual information keeps a classifier that answers one
+    class everywhere from winning, as in `information`.
     """
     rows = unit_rows(features - features.mean(axis=0))
     likeness = rows @ rows.T
     np.fill_diagonal(likeness, -np.inf)
-    nearest = np.argsort(-likeness, axis=1, kind="stable")[:, :k]
+    nearest = np.argsort(-likeness, axis=1, kind="stable")[:, : min(k, len(rows) - 1)]
     classes = int(answers.max()) + 1
-    votes = np.zeros((len(answers), classes))
+    joint = np.zeros((classes, classes))
     for column in nearest.T:
-        votes[np.arange(len(answers)), answers[column]] += 1
-    voted = votes.argmax(axis=1)
-    expected = float(
-        (np.bincount(answers, minlength=classes) @ np.bincount(voted, minlength=classes))
-        / len(answers) ** 2
-    )
-    return (float(np.mean(voted == answers)) - expected) / max(1 - expected, _TINY)
+        np.add.at(joint, (answers, answers[column]), 1)
+    joint /= joint.sum()
+    unrelated = np.outer(joint.sum(axis=1), joint.sum(axis=0))
+    seen = joint > 0
+    return float((joint[seen] * np.log(joint[seen] / unrelated[seen])).sum())
 
 
 def importance(source: FloatArray, held: FloatArray, target: FloatArray) -> FloatArray:

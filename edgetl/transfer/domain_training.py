@@ -18,11 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgetl.heads import Candidate, Selection, SoftmaxHead
-from edgetl.transfer.domain_adapter import DomainAdapter, FloatArray, linear_head
-
-_STRENGTHS = (1e-3, 1e-2, 1e-1)
-"""Inverse strengths of the starting classifier: all strong, since it has to hold in a domain that
-differs."""
+from edgetl.transfer.domain_adapter import DomainAdapter, FloatArray, cautious_head, linear_head
 
 
 @dataclass(kw_only=True)
@@ -56,6 +52,14 @@ class TrainedAdapter(DomainAdapter):
                 "learning_rate must be above 0 and label_smoothing from 0 to below 1, got "
                 f"{self.learning_rate} and {self.label_smoothing}"
             )
+
+    def move(self, X: FloatArray) -> FloatArray:
+        """Source features with the target's mean: what both domains' coordinates make equal."""
+        return X + self.shift_
+
+    def _places(self, source: FloatArray, target: FloatArray) -> Coordinates:
+        self.shift_: FloatArray = target.mean(axis=0) - source.mean(axis=0)
+        return Coordinates.of(source, target, self.axes)
 
 
 @dataclass
@@ -137,7 +141,8 @@ Penalty = Callable[[Step], torch.Tensor]
 
 def start(source: torch.Tensor, codes: NDArray[np.int64], *, seed: int) -> LinearNetwork:
     """The network that is the source's softmax head."""
-    head = SoftmaxHead(_STRENGTHS, random_state=seed).fit(source.numpy(), codes)
+    rows = source.numpy().astype(np.float64)
+    head = cautious_head(rows, seed=seed).fit(rows, codes)
     return LinearNetwork(head.coef_, head.intercept_)
 
 

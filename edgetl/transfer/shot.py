@@ -19,7 +19,6 @@ from torch.nn import functional
 from edgetl.heads import Selection
 from edgetl.transfer.domain_adapter import FloatArray
 from edgetl.transfer.domain_training import (
-    Coordinates,
     LinearNetwork,
     TrainedAdapter,
     descend,
@@ -85,7 +84,7 @@ class ShotAdapter(TrainedAdapter):
             )
 
     def _fit(self, source: FloatArray, codes: NDArray[np.int64], target: FloatArray) -> Selection:
-        places = Coordinates.of(source, target, self.axes)
+        places = self._places(source, target)
         network = start(places.source, codes, seed=self.seed)
         self._move(network, places.target)
         return shipped(

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from edgetl.heads import Head, Selection, select_head
 from edgetl.heads.linear import LinearHead
-from edgetl.transfer.domain_adapter import DomainAdapter, FloatArray, check_domains, composed
+from edgetl.transfer.domain_adapter import (
+    DomainAdapter,
+    FloatArray,
+    cautious_head,
+    check_domains,
+    composed,
+)
+
+_REASON = "fitted to the source's principal coordinates, aligned with the target's"
 
 
 class SubspaceMap:
@@ -63,7 +71,7 @@ class SubspaceAdapter(DomainAdapter):
 
     Args:
         axes: Principal axes of each domain.
-        head: A linear head or its kind; ``"auto"`` is softmax.
+        head: A linear head or its kind; ``"auto"`` is a softmax head with strong penalties.
         seed: Of the folds in which the head's strength is chosen.
 
     Attributes:
@@ -76,8 +84,9 @@ class SubspaceAdapter(DomainAdapter):
 
     def _fit(self, source: FloatArray, codes: NDArray[np.int64], target: FloatArray) -> Selection:
         self.map_ = SubspaceMap(source, target, axes=self.axes)
-        head = "softmax" if self.head == "auto" else self.head
-        found = select_head(self.map_.of_source(source), codes, head=head, seed=self.seed)
+        rows = self.map_.of_source(source)
+        head = cautious_head(rows, seed=self.seed) if self.head == "auto" else self.head
+        found = select_head(rows, codes, head=head, seed=self.seed)
         if not isinstance(found.head, LinearHead):
             raise ValueError(
                 f"subspace alignment needs a linear head (softmax, ridge or lda), got "
@@ -85,8 +94,13 @@ class SubspaceAdapter(DomainAdapter):
             )
         axes = self.map_.target_axes
         return dataclasses.replace(
-            found, head=composed(found.head, axes, -axes @ self.map_.means[1])
+            found, head=composed(found.head, axes, -axes @ self.map_.means[1]), reason=_REASON
         )
+
+    def move(self, X: FloatArray) -> FloatArray:
+        """The point of the target's subspace with the aligned coordinates."""
+        moved: FloatArray = self.map_.of_source(X) @ self.map_.target_axes + self.map_.means[1]
+        return moved
 
 
 def _principal(centred: FloatArray) -> FloatArray:
