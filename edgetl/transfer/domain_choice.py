@@ -36,6 +36,7 @@ Criterion = Literal[
 ]
 LOWER: tuple[Criterion, ...] = ("entropy", "importance", "dev")
 """Criteria of which the lowest value is best."""
+_WEIGHTED = ("importance", "dev")
 NONE = "none"
 """Name of the candidate that does not adapt."""
 LEVEL = 0.05
@@ -84,8 +85,7 @@ class DomainChoice:
             "reason": self.reason,
             "domains": {"mmd2": self.test.mmd2, "p_value": self.test.p_value},
             "candidates": [
-                {"name": one.name, **one.values, "answers": list(one.shares)}
-                for one in self.judged
+                {"name": one.name, **one.values, "answers": list(one.shares)} for one in self.judged
             ],
         }
 
@@ -119,6 +119,7 @@ def choose_adapter(
     *,
     candidates: Mapping[str, DomainAdapter] | None = None,
     criterion: Criterion = "neighbours",
+    weighted: bool = False,
     seed: int = 0,
 ) -> DomainChoice:
     """Choose an adapter from labelled source and unlabelled target features.
@@ -135,6 +136,8 @@ def choose_adapter(
         Xt: (m, dim) features of target samples, m from 20.
         candidates: Adapters by name; `default_candidates` if None. One is called `NONE`.
         criterion: What decides.
+        weighted: Whether the criteria by importance are told too where they don't decide; they
+            take longer than all else.
         seed: Of halves, folds and the test.
 
     Raises:
@@ -149,7 +152,8 @@ def choose_adapter(
     if len(target) < 20:
         raise ValueError(f"need 20 target samples or more to choose by, got {len(target)}")
     test = test_domains(source, target, seed=seed)
-    halves = _Halves(source, codes, target, seed)
+    weighted = weighted or criterion in _WEIGHTED
+    halves = _Halves(source, codes, target, weighted=weighted, seed=seed)
     judged = tuple(halves.judge(name, adapter) for name, adapter in candidates.items())
     sign = -1 if criterion in LOWER else 1
     rank = {one.name: sign * one.values[criterion] for one in judged}
@@ -184,11 +188,18 @@ class _Halves:
     """Answers to target samples, and losses of source samples, that did not shape the answerer."""
 
     def __init__(
-        self, source: FloatArray, codes: NDArray[np.int64], target: FloatArray, seed: int
+        self,
+        source: FloatArray,
+        codes: NDArray[np.int64],
+        target: FloatArray,
+        *,
+        weighted: bool,
+        seed: int,
     ) -> None:
         self.source, self.codes, self.target = source, codes, target
         self.half = np.random.default_rng(seed).permutation(len(target)) % 2
-        self.folds = stratified_folds(codes, seed=seed)
+        # Only importance needs source samples that are held out; else all of them are fitted to.
+        self.folds = stratified_folds(codes, seed=seed) if weighted else np.full(len(codes), -1)
         self.classes = int(codes.max()) + 1
 
     def judge(self, name: str, adapter: DomainAdapter) -> Judged:

@@ -55,9 +55,7 @@ def nuclear_norm(shares: FloatArray) -> float:
     return norm / float(np.sqrt(len(shares) * min(shares.shape)))
 
 
-def neighbour_information(
-    features: FloatArray, answers: NDArray[np.int64], *, k: int = 5
-) -> float:
+def neighbour_information(features: FloatArray, answers: NDArray[np.int64], *, k: int = 5) -> float:
     """Mutual information of a sample's answer and its nearest neighbours' answers, in nats.
 
     Neighbours are by cosine of centred target features (n, dim), which are the same for every

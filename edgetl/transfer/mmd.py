@@ -113,9 +113,7 @@ def mmd_test(
     return MmdTest(float(found[0]), (above + 1) / (permutations + 1), permutations)
 
 
-def _kernel(
-    Xs: ArrayLike, Xt: ArrayLike, widths: Sequence[float] | None
-) -> tuple[FloatArray, int]:
+def _kernel(Xs: ArrayLike, Xt: ArrayLike, widths: Sequence[float] | None) -> tuple[FloatArray, int]:
     """The kernel matrix of both samples together, and the size of the first."""
     source, target = check_domains(Xs, Xt)
     if widths is None:

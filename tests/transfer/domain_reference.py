@@ -60,7 +60,9 @@ def dann(source, codes, target):
         random_state=0,
     )
     # One batch holds all samples of both domains: its order changes nothing.
-    model.fit(source.astype(np.float32), np.eye(3, dtype=np.float32)[codes], epochs=1, batch_size=30)
+    model.fit(
+        source.astype(np.float32), np.eye(3, dtype=np.float32)[codes], epochs=1, batch_size=30
+    )
     networks = (model.encoder_, model.task_, model.discriminator_)
     return before, [w for n in networks for w in n.get_weights()]
 
