@@ -151,7 +151,7 @@ def choose_adapter(
         raise ValueError(f"one candidate must be called {NONE!r}, got {', '.join(candidates)}")
     if len(target) < 20:
         raise ValueError(f"need 20 target samples or more to choose by, got {len(target)}")
-    test = test_domains(source, target, seed=seed)
+    test = compare_domains(source, target, seed=seed)
     weighted = weighted or criterion in _WEIGHTED
     halves = _Halves(source, codes, target, weighted=weighted, seed=seed)
     judged = tuple(halves.judge(name, adapter) for name, adapter in candidates.items())
@@ -174,7 +174,7 @@ def choose_adapter(
     return DomainChoice(best, criterion, judged, test, reason)
 
 
-def test_domains(source: FloatArray, target: FloatArray, *, seed: int = 0) -> MmdTest:
+def compare_domains(source: FloatArray, target: FloatArray, *, seed: int = 0) -> MmdTest:
     """`mmd_test` on at most 1,000 samples of each domain."""
     generator = np.random.default_rng(seed)
     parts = [

@@ -27,7 +27,7 @@ from edgetl.transfer.domain_choice import (
     Criterion,
     choose_adapter,
     default_candidates,
-    test_domains,
+    compare_domains,
 )
 from edgetl.transfer.method import HeadTask, Method, Need, NetworkTask
 from edgetl.transfer.subspace_alignment import SubspaceAdapter
@@ -312,7 +312,7 @@ def _difference(
     source: NDArray[np.float32], target: NDArray[np.float32], seed: int
 ) -> dict[str, float]:
     """How the domains' features differ, for the evidence."""
-    found = test_domains(
+    found = compare_domains(
         cast("FloatArray", source.astype(np.float64)), target.astype(np.float64), seed=seed
     )
     return {"mmd2": found.mmd2, "p_value": found.p_value}

@@ -9,6 +9,13 @@ from collections.abc import Iterable
 
 METHODS: dict[str, str] = {
     "head": "edgetl.transfer.method:Method",
+    "domain": "edgetl.transfer.domain_methods:Domain",
+    "coral": "edgetl.transfer.domain_methods:Coral",
+    "subspace": "edgetl.transfer.domain_methods:SubspaceAlignment",
+    "mmd": "edgetl.transfer.domain_methods:Mmd",
+    "dann": "edgetl.transfer.domain_methods:Dann",
+    "shot": "edgetl.transfer.domain_methods:Shot",
+    "adabn": "edgetl.transfer.domain_methods:AdaBn",
 }
 """Name to ``module:class``."""
 

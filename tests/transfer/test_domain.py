@@ -2,19 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.linalg import fractional_matrix_power
 
 from edgetl.heads import load_head
 from edgetl.transfer.coral import CoralAdapter, CoralMap
-from edgetl.transfer.domain_adapter import SourceOnly
-from edgetl.transfer.mmd import mmd2, mmd_test
-from edgetl.transfer.subspace_alignment import SubspaceAdapter
-
-torch = pytest.importorskip("torch")
-
 from edgetl.transfer.dan import MmdAdapter, mmd2_loss
 from edgetl.transfer.dann import DannAdapter, discriminator, domain_loss, reverse_gradient
+from edgetl.transfer.domain_adapter import SourceOnly
+from edgetl.transfer.mmd import mmd2, mmd_test
 from edgetl.transfer.shot import ShotAdapter, centroid_labels, information_loss
+from edgetl.transfer.subspace_alignment import SubspaceAdapter
+
 
 ADAPTERS = [
     SourceOnly(),
