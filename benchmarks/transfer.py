@@ -21,6 +21,7 @@ SECTIONS = {
     "explore": "transfer_explore",
     "reward": "transfer_reward",
     "distill": "transfer_distill",
+    "shift": "transfer_shift",
 }
 """Name of a section to the module that measures it."""
 

@@ -140,6 +140,9 @@ WORKSTATION = {
         "data",
         "errors",
         "native",
+        "targets",
+        "transfer",
+    },
     "_distill": {
         "_candidates",
         "_distill_teachers",

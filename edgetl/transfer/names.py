@@ -17,6 +17,13 @@ METHODS: dict[str, str] = {
     "ulsif": "edgetl.transfer.importance:Ulsif",
     "domain-weights": "edgetl.transfer.importance:DomainWeights",
     "tradaboost": "edgetl.transfer.importance:TradaBoost",
+    "domain": "edgetl.transfer.domain_methods:Domain",
+    "coral": "edgetl.transfer.domain_methods:Coral",
+    "subspace": "edgetl.transfer.domain_methods:SubspaceAlignment",
+    "mmd": "edgetl.transfer.domain_methods:Mmd",
+    "dann": "edgetl.transfer.domain_methods:Dann",
+    "shot": "edgetl.transfer.domain_methods:Shot",
+    "adabn": "edgetl.transfer.domain_methods:AdaBn",
 }
 """Name to ``module:class``."""
 

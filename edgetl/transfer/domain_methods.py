@@ -1,0 +1,374 @@
+"""Adaptation to unlabelled photos of the target domain, as methods of `edgetl.adapt`.
+
+Labelled data is the source domain, ``unlabelled`` the target. What each does is in its own file,
+on arrays; here it is given photos and features, and tells the evidence how the domains differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetl._extras import require
+from edgetl.backbone import Backbone
+from edgetl.data import Dataset
+from edgetl.decode import read_image
+from edgetl.errors import DataError
+from edgetl.heads import Selection
+from edgetl.preprocess import Preprocess
+from edgetl.transfer.coral import CoralAdapter
+from edgetl.transfer.domain_adapter import DomainAdapter, FloatArray
+from edgetl.transfer.domain_choice import (
+    NONE,
+    Criterion,
+    choose_adapter,
+    compare_domains,
+    default_candidates,
+)
+from edgetl.transfer.method import HeadTask, Method, Need, NetworkTask
+from edgetl.transfer.subspace_alignment import SubspaceAdapter
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class _DomainMethod(Method):
+    """What the methods share: target samples are needed, and a device can't go on from the head."""
+
+    unlabelled: ClassVar[Need] = "needed"
+    learns: ClassVar[bool] = False
+
+    def adapter(self, task: HeadTask) -> DomainAdapter:
+        """The adapter on features that fits the head."""
+        raise NotImplementedError
+
+    def fit(self, task: HeadTask) -> Selection:
+        """The head of the adapter, fitted to both domains' features."""
+        target = _target(task)
+        task.details["domains"] = _difference(task.features, target, task.seed)
+        return self.adapter(task).fit(task.features, task.targets, target).selection_
+
+
+@dataclass(frozen=True)
+class Coral(_DomainMethod):
+    """Source features with the mean and covariance of the target's; see `coral`.
+
+    Args:
+        ridge: Added to the variances, in units of a feature's mean variance.
+    """
+
+    name: ClassVar[str] = "coral"
+    paper: ClassVar[str] = "Sun, Feng and Saenko, AAAI 2016"
+    ridge: float = 10.0
+
+    def __post_init__(self) -> None:
+        _above_zero(self, "ridge")
+
+    def adapter(self, task: HeadTask) -> DomainAdapter:
+        """CORAL, with the head that the task wants."""
+        return CoralAdapter(ridge=self.ridge, head=task.head, seed=task.seed)
+
+
+@dataclass(frozen=True)
+class SubspaceAlignment(_DomainMethod):
+    """The source's principal axes turned onto the target's; see `subspace_alignment`.
+
+    Args:
+        axes: Principal axes of each domain.
+    """
+
+    name: ClassVar[str] = "subspace"
+    paper: ClassVar[str] = "Fernando, Habrard, Sebban and Tuytelaars, ICCV 2013"
+    axes: int = 40
+
+    def __post_init__(self) -> None:
+        _above_zero(self, "axes")
+
+    def adapter(self, task: HeadTask) -> DomainAdapter:
+        """Subspace alignment, with the head that the task wants."""
+        return SubspaceAdapter(axes=self.axes, head=task.head, seed=task.seed)
+
+
+@dataclass(frozen=True)
+class _Trained(_DomainMethod):
+    """What DAN, DANN and SHOT share; their head is a softmax head whatever the task wants.
+
+    Args:
+        steps: Steps on features.
+        learning_rate: Of these.
+        axes: Principal axes of both domains together that are kept.
+    """
+
+    steps: int = 100
+    learning_rate: float = 1e-3
+    axes: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "learning_rate", "axes"):
+            _above_zero(self, name)
+
+    def fit(self, task: HeadTask) -> Selection:
+        """The adapter's softmax head.
+
+        Raises:
+            ValueError: The task wants another kind of head.
+        """
+        kind = task.head if isinstance(task.head, str) else task.head.kind
+        if kind not in ("auto", "softmax"):
+            raise ValueError(f"method {self.name} trains a softmax head; head={kind!r} is none")
+        return super().fit(task)
+
+
+@dataclass(frozen=True)
+class _Staged(_Trained):
+    """What can train stages of the network too, before the adapter on features.
+
+    Args:
+        stages: Beginnings of the names of parameters that are trained on photos of both domains,
+            all of them in memory (0.6 MB for one of 224 x 224 pixels); none by default.
+        epochs: Of the stages.
+        stage_rate: Learning rate of the stages.
+    """
+
+    stages: tuple[str, ...] = ()
+    epochs: int = 3
+    stage_rate: float = 1e-4
+    penalty: ClassVar[Literal["mmd", "dann"]]
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("epochs", "stage_rate", "weight"):
+            _above_zero(self, name)
+
+    def network(self, task: NetworkTask) -> Backbone:
+        """The network with its named stages trained on both domains.
+
+        Raises:
+            ValueError: There is no such stage, or the backbone is no torch module.
+        """
+        if not self.stages:
+            return task.network
+        from edgetl.transfer.domain_network import StageTraining, train_stages
+
+        module = _module(task.network, self.name)
+        source, rows = _photos(task.train, task.network.preprocess)
+        target, _ = _photos(_unlabelled(task), task.network.preprocess)
+        trained = train_stages(
+            module,
+            source,
+            task.train.targets[rows],
+            target,
+            StageTraining(
+                stages=self.stages,
+                penalty=self.penalty,
+                weight=self.weight,
+                epochs=self.epochs,
+                learning_rate=self.stage_rate,
+                seed=task.seed,
+            ),
+            say=task.say,
+        )
+        task.details["stages"] = {"photos": [len(source), len(target)]}
+        return _renamed(task.network, f"{task.network.name}+{self.name}", trained)
+
+
+@dataclass(frozen=True)
+class Mmd(_Staged):
+    """An adapter that lowers the domains' maximum mean discrepancy; see `dan`.
+
+    Args:
+        weight: Of the discrepancy.
+    """
+
+    name: ClassVar[str] = "mmd"
+    paper: ClassVar[str] = "Long, Cao, Wang and Jordan, ICML 2015 (DAN)"
+    penalty: ClassVar[Literal["mmd", "dann"]] = "mmd"
+
+    def adapter(self, task: HeadTask) -> DomainAdapter:
+        """DAN on features."""
+        require("torch", extra="train")
+        from edgetl.transfer.dan import MmdAdapter
+
+        return MmdAdapter(
+            weight=self.weight,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            axes=self.axes,
+            seed=task.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Dann(_Staged):
+    """An adapter against a domain classifier, by gradient reversal; see `dann`.
+
+    Args:
+        weight: Of the reversed gradient.
+    """
+
+    name: ClassVar[str] = "dann"
+    paper: ClassVar[str] = "Ganin et al., JMLR 2016"
+    penalty: ClassVar[Literal["mmd", "dann"]] = "dann"
+    weight: float = 0.3
+
+    def adapter(self, task: HeadTask) -> DomainAdapter:
+        """DANN on features."""
+        require("torch", extra="train")
+        from edgetl.transfer.dann import DannAdapter
+
+        return DannAdapter(
+            weight=self.weight,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            axes=self.axes,
+            seed=task.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Shot(_Trained):
+    """The source's classifier, on features moved to where it is sure; see `shot`.
+
+    Args:
+        weight: Of the pseudo-labels.
+    """
+
+    name: ClassVar[str] = "shot"
+    paper: ClassVar[str] = "Liang, Hu and Feng, ICML 2020"
+    weight: float = 0.3
+
+    def adapter(self, task: HeadTask) -> DomainAdapter:
+        """SHOT on features."""
+        require("torch", extra="train")
+        from edgetl.transfer.shot import ShotAdapter
+
+        return ShotAdapter(
+            weight=self.weight,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            axes=self.axes,
+            seed=task.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Domain(Method):
+    """The adapter on features that is best without target labels, or none; see `domain_choice`.
+
+    Args:
+        criterion: What decides.
+    """
+
+    name: ClassVar[str] = "domain"
+    paper: ClassVar[str] = "the choice among CORAL, subspace alignment, DAN, DANN, SHOT and none"
+    unlabelled: ClassVar[Need] = "needed"
+    learns: ClassVar[bool] = False
+    criterion: Criterion = "neighbours"
+
+    def fit(self, task: HeadTask) -> Selection:
+        """The chosen adapter's head; the plain one where none is chosen."""
+        require("torch", extra="train")
+        target = _target(task)
+        candidates = default_candidates(head=task.head, seed=task.seed)
+        choice = choose_adapter(
+            task.features,
+            task.targets,
+            target,
+            candidates=candidates,
+            criterion=self.criterion,
+            seed=task.seed,
+        )
+        task.details["choice"] = choice.to_json()
+        if choice.chosen == NONE:
+            return Method.fit(self, task)
+        adapter = candidates[choice.chosen]
+        return adapter.fit(task.features, task.targets, target).selection_
+
+
+def _target(task: HeadTask) -> NDArray[np.float32]:
+    if task.unlabelled is None:
+        raise ValueError("adapting to a domain needs unlabelled samples of it")
+    return task.unlabelled
+
+
+def _unlabelled(task: NetworkTask) -> Dataset:
+    if task.unlabelled is None:
+        raise ValueError("adapting to a domain needs unlabelled samples of it")
+    return task.unlabelled
+
+
+def _above_zero(method: Method, name: str) -> None:
+    value = getattr(method, name)
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name} must be above 0 and finite, got {value}")
+
+
+def _difference(
+    source: NDArray[np.float32], target: NDArray[np.float32], seed: int
+) -> dict[str, float]:
+    """How the domains' features differ, for the evidence."""
+    found = compare_domains(
+        cast("FloatArray", source.astype(np.float64)), target.astype(np.float64), seed=seed
+    )
+    return {"mmd2": found.mmd2, "p_value": found.p_value}
+
+
+def _module(network: Backbone, method: str) -> Any:
+    """The torch module of a backbone.
+
+    Raises:
+        ValueError: It has none.
+    """
+    module = getattr(network, "module", None)
+    if module is None:
+        raise ValueError(
+            f"method {method} changes weights, and {network.name} is no torch module; use a timm "
+            "or torchvision backbone"
+        )
+    return module
+
+
+def _renamed(network: Backbone, name: str, module: Any) -> Backbone:
+    """The network with another module, and so with a fingerprint of its own."""
+    from edgetl.backbones.module import ModuleBackbone
+
+    architecture = getattr(network, "architecture", network.name)
+    return ModuleBackbone(
+        name, architecture=architecture, module=module, preprocess=network.preprocess
+    )
+
+
+def _batches(samples: Dataset, preprocess: Preprocess) -> Iterator[NDArray[np.float32]]:
+    """Preprocessed photos in batches of 32 to 63; what can't be read is left out."""
+    images: list[NDArray[np.float32]] = []
+    for image in _read(samples, preprocess):
+        images.append(image[1])
+        if len(images) == 2 * _BATCH:
+            yield np.stack(images[:_BATCH])
+            del images[:_BATCH]
+    if images:
+        yield np.stack(images)
+
+
+def _photos(
+    samples: Dataset, preprocess: Preprocess
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """All photos that can be read, preprocessed, and their rows."""
+    found = list(_read(samples, preprocess))
+    if not found:
+        raise DataError(f"none of the {len(samples)} photos can be read")
+    return np.stack([image for _, image in found]), np.array([row for row, _ in found])
+
+
+def _read(samples: Dataset, preprocess: Preprocess) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    for row, source in enumerate(samples.sources):
+        try:
+            image = preprocess.apply(read_image(source, preprocess=preprocess))
+        except (DataError, ValueError):  # extraction names it, with the reason
+            continue
+        yield row, image
