@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 METHODS: dict[str, str] = {
     "head": "edgetl.transfer.method:Method",
+    "finetune": "edgetl.transfer.finetune:Finetune",
 }
 """Name to ``module:class``."""
 

@@ -1,4 +1,4 @@
-"""A network cut in two after one of its units: the part that stays frozen, and the part that learns.
+"""A network cut in two after one of its units: a part that stays frozen, and one that learns.
 
 The forward code of the network, and of the modules that contain the cut, is traced with torch.fx;
 every other module stays the object that it is. So both parts share the network's own modules and

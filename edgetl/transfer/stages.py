@@ -48,8 +48,9 @@ def find_stages(module: torch.nn.Module, size: int) -> tuple[Stage, ...]:
     """Find the stages of a network, in the order of its forward pass.
 
     Modules that hold more than half of all parameters are looked into, and sequences in which the
-    shape changes twice. Norms, activations, dropout and pooling belong to the stage before them, and so
-    does a single further layer at its end, such as the last 1 x 1 convolution of a MobileNet.
+    shape changes twice. Norms, activations, dropout and pooling belong to the stage before them,
+    and so does a single further layer at the end, such as the last 1 x 1 convolution of a
+    MobileNet.
     Parameters that belong to no unit, such as a ViT's position embedding, are in no stage.
 
     Args:
@@ -125,8 +126,10 @@ def _changes(module: torch.nn.Module, unit: str, shapes: Mapping[str, tuple[int,
 
 
 def _continues(module: torch.nn.Module, stages: Sequence[Stage], found: Stage) -> bool:
-    """Whether a unit goes on with a stage: the same shape, but neither blocks after a stem's one
-    layer, nor blocks of tokens, whose shape never changes."""
+    """Whether a unit goes on with a stage: it has the same shape.
+
+    Neither do blocks after a stem's one layer, nor blocks of tokens, whose shape never changes.
+    """
     if stages[-1].shape != found.shape or len(found.shape) == 2:
         return False
     stem = len(stages) == 1 and _layers(module, stages[0]) <= 1
@@ -141,9 +144,7 @@ def _shapes(module: torch.nn.Module, size: int) -> dict[str, tuple[int, ...]]:
         shapes[unit] = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else ()
 
     hooks = [
-        layer.register_forward_hook(
-            lambda _module, _inputs, output, name=name: note(name, output)
-        )
+        layer.register_forward_hook(lambda _module, _inputs, output, name=name: note(name, output))
         for name, layer in module.named_modules()
     ]
     parameter = next(module.parameters())
