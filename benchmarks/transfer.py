@@ -17,6 +17,7 @@ SECTIONS = {
     "select": "transfer_select",
     "fewshot": "transfer_fewshot",
     "zeroshot": "transfer_zeroshot",
+    "prefix": "transfer_prefix",
 }
 """Name of a section to the module that measures it."""
 
