@@ -22,6 +22,7 @@ SECTIONS = {
     "reward": "transfer_reward",
     "distill": "transfer_distill",
     "shift": "transfer_shift",
+    "prefix": "transfer_prefix",
 }
 """Name of a section to the module that measures it."""
 

@@ -46,6 +46,7 @@ WORKSTATION = {
         "bundle",
         "data",
         "decode",
+        "engines",
         "errors",
         "evaluate",
         "features",

@@ -24,6 +24,7 @@ METHODS: dict[str, str] = {
     "dann": "edgetl.transfer.domain_methods:Dann",
     "shot": "edgetl.transfer.domain_methods:Shot",
     "adabn": "edgetl.transfer.domain_methods:AdaBn",
+    "finetune": "edgetl.transfer.finetune:Finetune",
 }
 """Name to ``module:class``."""
 
