@@ -54,7 +54,7 @@ class Clusters:
             ValueError: `X` is not (n, dim), or not finite.
         """
         rows = check_features(X, dim=self.centres.shape[1], name="the clusters")
-        return squared_distances(rows, self.centres).argmin(axis=1).astype(np.int64)
+        return np.asarray(squared_distances(rows, self.centres).argmin(axis=1), dtype=np.int64)
 
 
 def k_means(

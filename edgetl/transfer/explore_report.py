@@ -106,7 +106,9 @@ class ExploreReport:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per sample with the columns of `COLUMNS`; empty where nothing was looked for."""
-        table = {name: dict.fromkeys(COLUMNS, "") | {"name": name} for name in self.names}
+        table: dict[str, dict[str, Any]] = {
+            name: {**dict.fromkeys(COLUMNS, ""), "name": name} for name in self.names
+        }
         for name, cluster in zip(self.names, self.cluster_of or (), strict=False):
             table[name]["cluster"] = cluster
         for number, group in enumerate(self._all_groups()):

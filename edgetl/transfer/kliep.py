@@ -73,7 +73,7 @@ def kliep(
     near, far = squared_distances(second, places), squared_distances(first, places)
     tried = tried_widths(widths, far)
     folds = generator.permutation(len(second)) % min(n_folds, len(second))
-    scores = {}
+    scores: dict[tuple[float, ...], float] = {}
     if len(tried) > 1:
         for width in tried:
             kernels, means = gaussian(near, width), gaussian(far, width).mean(axis=0)

@@ -28,8 +28,8 @@ class Propagated:
 
     Attributes:
         classes: (classes,) labels in the order of the columns.
-        shares: (n, classes) of each class in each sample, rows sum to 1; of the labelled samples
-            first, then of the others. Even where nothing reaches a sample.
+        shares: (n, classes) of each class in each sample, rows sum to 1; by `propagate_labels` of
+            the labelled samples first, then of the others. Even where nothing reaches a sample.
         reached: (n,) whether the sample is connected with a labelled one.
     """
 
@@ -82,15 +82,14 @@ def propagate_labels(
     features = check_features(X)
     others = check_features(unlabelled, dim=features.shape[1], name="the labelled samples")
     found = neighbours(np.concatenate([features, others]), n_neighbours)
-    return propagate_on(
-        affinity_graph(found, sharpness=sharpness), y, len(features), method=method, alpha=alpha
-    )
+    graph = affinity_graph(found, sharpness=sharpness)
+    return propagate_on(graph, y, np.arange(len(features)), method=method, alpha=alpha)
 
 
 def propagate_on(
     graph: Graph,
     y: ArrayLike,
-    labelled: int,
+    rows: ArrayLike,
     *,
     method: Literal["zhou", "zhu"] = "zhou",
     alpha: float = 0.9,
@@ -98,9 +97,9 @@ def propagate_on(
     """`propagate_labels` on a graph of one's own.
 
     Args:
-        graph: Of n samples, the labelled ones first.
-        y: (labelled,) their labels.
-        labelled: How many.
+        graph: Of n samples.
+        y: (l,) labels.
+        rows: (l,) the samples that have them, all different.
         method: As for `propagate_labels`.
         alpha: Likewise.
 
@@ -109,16 +108,17 @@ def propagate_on(
     """
     if method not in ("zhou", "zhu") or not 0 < alpha < 1:
         raise ValueError(f"method must be zhou or zhu and alpha 0 to 1, got {method!r}, {alpha:g}")
-    classes, codes = check_labels(y, labelled)
-    if len(classes) < 2 or labelled > graph.size:
+    labelled = np.asarray(rows, dtype=np.int64)
+    classes, codes = check_labels(y, len(labelled))
+    if len(classes) < 2 or len(labelled) > graph.size:
         raise ValueError(
-            f"need labels of at least 2 classes for at most {graph.size} samples, got {labelled} "
-            f"of {classes.tolist()[:5]}"
+            f"need labels of at least 2 classes for at most {graph.size} samples, got "
+            f"{len(labelled)} of {classes.tolist()[:5]}"
         )
     start = np.zeros((graph.size, len(classes)))
-    start[np.arange(labelled), codes] = 1
+    start[labelled, codes] = 1
     components = graph.components()
-    reached = np.isin(components, components[:labelled])
+    reached = np.isin(components, components[labelled])
     if method == "zhou":
         roots = np.sqrt(graph.degrees)
         inverse = np.divide(1.0, roots, out=np.zeros_like(roots), where=roots > 0)
@@ -132,11 +132,11 @@ def propagate_on(
 
 
 def _harmonic(
-    graph: Graph, start: FloatArray, labelled: int, reached: NDArray[np.bool_]
+    graph: Graph, start: FloatArray, labelled: NDArray[np.int64], reached: NDArray[np.bool_]
 ) -> FloatArray:
     """Zhu: ``(D - W) F = 0`` at the samples without labels that are reached, labels held."""
     free = reached.copy()
-    free[:labelled] = False
+    free[labelled] = False
     inside = free[graph.rows] & free[graph.columns]
     among = Graph(graph.size, graph.rows[inside], graph.columns[inside], graph.weights[inside])
     right = graph.times(start) * free[:, None]

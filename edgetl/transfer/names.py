@@ -13,6 +13,7 @@ METHODS: dict[str, str] = {
     "zeroshot": "edgetl.transfer.zeroshot_method:Zeroshot",
     "group-balanced": "edgetl.transfer.group_balance:GroupBalanced",
     "group-dro": "edgetl.transfer.group_balance:GroupDro",
+    "propagate": "edgetl.transfer.propagated_head:Propagate",
     "kliep": "edgetl.transfer.importance:Kliep",
     "ulsif": "edgetl.transfer.importance:Ulsif",
     "domain-weights": "edgetl.transfer.importance:DomainWeights",

@@ -73,7 +73,7 @@ def ulsif(
     pairs = min(len(first), len(second))
     left_source = generator.permutation(len(first))[:pairs]
     left_target = generator.permutation(len(second))[:pairs]
-    scores = {}
+    scores: dict[tuple[float, ...], float] = {}
     if len(tried) * len(penalties) > 1:
         for width in tried:
             errors = left_out_errors(

@@ -168,7 +168,7 @@ def backbone(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("name", ["kliep", "ulsif", "domain-weights", "tradaboost"])
+@pytest.mark.parametrize("name", ["propagate", "kliep", "ulsif", "domain-weights", "tradaboost"])
 def test_the_methods_make_bundles(backbone, tmp_path, name):
     target = photos(30, 2, shift=10)
     others = {"source": photos(60, 3)} if name == "tradaboost" else {"unlabelled": target[0]}
@@ -183,7 +183,7 @@ def test_the_methods_make_bundles(backbone, tmp_path, name):
     )
     record = bundle.evidence.extra["method"]
     assert record["name"] == name and record["paper"]
-    assert "source" in record["reason"]
+    assert ("labels of" if name == "propagate" else "source") in record["reason"]
     assert bundle.evidence.accuracy > 0.8 and "no adaptation" in bundle.evidence.baselines
     served = edgetl.load(tmp_path / "bundle.edgetl").predict(target[0][0])
     assert served.label in ("red", "green")

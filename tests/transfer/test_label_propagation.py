@@ -51,7 +51,7 @@ def test_the_graph_is_that_of_the_paper(make_clusters):
 @pytest.mark.parametrize("alpha", [0.2, 0.9, 0.99])
 def test_zhou_is_scikit_learns_label_spreading(task, alpha):
     _, y, others, _, graph = task
-    found = propagate_on(graph, y, len(y), alpha=alpha)
+    found = propagate_on(graph, y, np.arange(len(y)), alpha=alpha)
     labels = np.concatenate([y, np.full(len(others), -1)])
     theirs = LabelSpreading(
         kernel=lambda *_: graph.dense(), alpha=alpha, max_iter=20_000, tol=1e-12
@@ -62,7 +62,7 @@ def test_zhou_is_scikit_learns_label_spreading(task, alpha):
 
 def test_zhu_is_scikit_learns_label_propagation(task):
     _, y, others, _, graph = task
-    found = propagate_on(graph, y, len(y), method="zhu")
+    found = propagate_on(graph, y, np.arange(len(y)), method="zhu")
     labels = np.concatenate([y, np.full(len(others), -1)])
     theirs = LabelPropagation(kernel=lambda *_: graph.dense(), max_iter=100_000, tol=1e-12).fit(
         np.arange(len(labels))[:, None], labels
@@ -77,7 +77,7 @@ def test_zhu_is_harmonic(task):
     n = len(y)
     system = np.diag(weights.sum(1)) - weights
     expected = np.linalg.solve(system[n:, n:], weights[n:, :n] @ np.eye(4)[y])
-    found = propagate_on(graph, y, n, method="zhu")
+    found = propagate_on(graph, y, np.arange(n), method="zhu")
     np.testing.assert_allclose(found.shares[n:], expected, atol=1e-6)
 
 
@@ -97,13 +97,10 @@ def test_what_nothing_reaches_is_told(method):
     columns = np.array([1, 0, 3, 2, 5, 4])
     graph = Graph(7, rows, columns, np.ones(6))
     # 0 and 2 are labelled, 4 and 5 know only each other, 6 nobody.
-    order = np.array([0, 2, 1, 3, 4, 5, 6])
-    place = np.argsort(order)
-    moved = Graph(7, place[rows], place[columns], np.ones(6))
-    found = propagate_on(moved, ["a", "b"], 2, method=method)
+    found = propagate_on(graph, ["a", "b"], [0, 2], method=method)
     assert graph.components().tolist() == [0, 0, 2, 2, 4, 4, 6]
     assert found.reached.tolist() == [True] * 4 + [False] * 3
-    assert found.labels[:4].tolist() == ["a", "b", "a", "b"]
+    assert found.labels[:4].tolist() == ["a", "a", "b", "b"]
     np.testing.assert_allclose(found.shares[4:], 0.5)
     np.testing.assert_allclose(found.certainty, [1] * 4 + [0] * 3, atol=1e-12)
 
