@@ -1,4 +1,4 @@
-"""Photos without labels: what to label next, near duplicates, clusters; on real photos.
+"""Photos without labels: what to label next, near duplicates, clusters, spread labels; real photos.
 
 Features of mobilenetv2_100, as `edgetl.explore` computes them.
 
@@ -9,6 +9,9 @@ What is claimed:
 - Of 60 photos of flower_photos planted again (compressed again, brightened by a fifth, mirrored,
   trimmed by 4 % on each side), at least 80 % are called near duplicates at the defaults, and at
   most 10 % of the pairs called are others, of which the set has some.
+- With 3 labels per class and the rest of the training part without, `adapt --method propagate`
+  beats the head that is chosen from the labels alone: the mean gain on the test part is at least 0
+  at the lower end of its interval over 10 draws, on both sets.
 - k-means from ten starts reaches an inertia within 1 % of scikit-learn's with as many.
 
 The defaults of near duplicates (10 neighbours, cosine 0.85) were settled on these photos and on
@@ -32,10 +35,13 @@ from sklearn.cluster import KMeans
 import edgetl
 from edgetl._fewshot import task_features
 from edgetl.data import load_dataset
+from edgetl.heads import select_head
 from edgetl.native.heads import unit_rows
 from edgetl.transfer.clustering import k_means
 from edgetl.transfer.density_ratio import Reduction
 from edgetl.transfer.label_next import simulate
+from edgetl.transfer.method import HeadTask
+from edgetl.transfer.propagated_head import Propagate
 
 NETWORK = {
     "backbone": "mobilenetv2_100",
@@ -45,6 +51,10 @@ BUDGETS = {"flower_photos": (10, 20, 40, 80), "caltech101_20": (20, 40, 80, 160)
 STRATEGIES = ("random", "margin", "coreset", "badge", "auto")
 SEEDS = 8
 PLANTED = 60
+SHOTS = (1, 3, 10)
+BARRED = 3
+"""Labels per class that the claim about propagation is of."""
+DRAWS = 10
 
 
 def again(path, kind: int) -> bytes:
@@ -89,6 +99,40 @@ def labelling(parts, name: str) -> tuple[dict, Bar]:
     return {"labels": BUDGETS[name], **figures}, Bar(text, float(low), ">=", 0)
 
 
+def spreading(parts, name: str) -> tuple[dict, Bar]:
+    """Few labels with and without the unlabelled rest."""
+    train, test = parts
+    figures = {}
+    for shots in SHOTS:
+        rows = []
+        for seed in range(100, 100 + DRAWS):
+            generator = np.random.default_rng(seed)
+            chosen = np.concatenate(
+                [
+                    generator.choice(np.flatnonzero(train.targets == code), shots, replace=False)
+                    for code in range(len(train.samples.labels))
+                ]
+            )
+            rest = np.setdiff1d(np.arange(len(train.names)), chosen)
+            X, y = train.features[chosen], train.targets[chosen]
+            task = HeadTask(
+                features=X,
+                targets=y,
+                labels=train.samples.labels,
+                samples=train.samples.subset(chosen),
+                network=None,
+                unlabelled=train.features[rest],
+            )
+            heads = select_head(X, y).head, Propagate().fit(task).head
+            rows.append([head.score(test.features, test.targets) for head in heads])
+        figures[shots] = np.array(rows)
+    gains = figures[BARRED][:, 1] - figures[BARRED][:, 0]
+    low = gains.mean() - stats.t.ppf(0.975, DRAWS - 1) * gains.std(ddof=1) / DRAWS**0.5
+    means = {shots: found.mean(axis=0).tolist() for shots, found in figures.items()}
+    text = f"{name}, {BARRED} labels per class: gain of propagate {gains.mean():.4f}, its lower end"
+    return means, Bar(text, float(low), ">=", 0)
+
+
 def planted() -> tuple[dict, list[Bar]]:
     """Photos planted again among all others of the training part."""
     photos = list(load_dataset(ASSETS / "data" / "flower_photos").part("train").sources)
@@ -129,7 +173,7 @@ def clusters(features) -> tuple[dict, Bar]:
 
 def run(arguments: argparse.Namespace) -> tuple[dict, list[Bar]]:
     """Measure all; figures and bars."""
-    figures: dict = {"machine": machine("numpy", "scikit-learn"), "label_next": {}}
+    figures: dict = {"machine": machine("numpy", "scikit-learn"), "label_next": {}, "propagate": {}}
     bars = []
     for name in BUDGETS:
         train, test, _ = task_features(ASSETS / "data" / name, **NETWORK)
@@ -140,6 +184,11 @@ def run(arguments: argparse.Namespace) -> tuple[dict, list[Bar]]:
             for strategy in STRATEGIES:
                 curve = figures["label_next"][name][strategy]
                 print(f"  {strategy:<8}" + "".join(f"{100 * value:7.1f}" for value in curve))
+        figures["propagate"][name], bar = spreading((train, test), name)
+        bars.append(bar)
+        if not getattr(arguments, "json", False):
+            for shots, (alone, spread) in figures["propagate"][name].items():
+                print(f"  {shots} per class: {100 * alone:.1f}, propagated {100 * spread:.1f}")
     figures["clusters"], bar = clusters(train.features)
     bars.append(bar)
     figures["duplicates"], more = planted()

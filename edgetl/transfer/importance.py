@@ -265,7 +265,8 @@ class TradaBoost(Method):
             raise ValueError(
                 f"method tradaboost boosts softmax heads, or a given linear head, not {given}"
             )
-        return [SoftmaxHead(strength) for strength in sorted(self.strengths)]
+        # Weights move learners further from round to round than a closer fit would.
+        return [SoftmaxHead(strength, tol=1e-4) for strength in sorted(self.strengths)]
 
     def _tell(self, boosting: TrAdaBoost, details: dict[str, Any]) -> None:
         last = boosting.rounds_[-1]

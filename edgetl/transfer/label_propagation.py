@@ -50,7 +50,8 @@ class Propagated:
         As Iscen et al. (2019) weight samples by.
         """
         terms = self.shares * np.log(np.maximum(self.shares, 1e-300))
-        return np.clip(1 + terms.sum(axis=1) / np.log(len(self.classes)), 0.0, 1.0)
+        even = np.log(len(self.classes))
+        return np.asarray(np.clip(1 + terms.sum(axis=1) / even, 0.0, 1.0))
 
 
 def propagate_labels(

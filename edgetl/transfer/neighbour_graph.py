@@ -84,7 +84,8 @@ class Graph:
     @property
     def degrees(self) -> FloatArray:
         """(n,) sums of the rows."""
-        return np.bincount(self.rows, self.weights, minlength=self.size)
+        sums = np.bincount(self.rows, self.weights, minlength=self.size)
+        return np.asarray(sums, dtype=np.float64)
 
     def times(self, values: FloatArray) -> FloatArray:
         """The product with (n, m) values."""
@@ -137,6 +138,7 @@ def affinity_graph(nearest: Neighbours, *, sharpness: float = 3.0) -> Graph:
     weights = np.maximum(nearest.similarities.ravel(), 0.0) ** sharpness / 2
     keys = np.concatenate([rows * n + columns, columns * n + rows])
     pairs, place = np.unique(keys, return_inverse=True)
-    sums = np.bincount(place, np.concatenate([weights, weights]))
+    twice = np.concatenate([weights, weights])
+    sums = np.asarray(np.bincount(place, twice), dtype=np.float64)
     kept = sums > 0
     return Graph(n, pairs[kept] // n, pairs[kept] % n, sums[kept])

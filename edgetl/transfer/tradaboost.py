@@ -40,6 +40,9 @@ class Learner(Protocol):
     def predict_proba(self, X: Any) -> Any:
         """Probabilities (n, classes)."""
 
+    def get_params(self) -> Any:
+        """The constructor's arguments."""
+
 
 @dataclass(frozen=True, eq=False)
 class Round:
@@ -156,7 +159,7 @@ class TrAdaBoost:
 
     def _fitted(self, data: TrainingSet, weights: FloatArray) -> Any:
         learner = SoftmaxHead(1.0) if self.learner is None else self.learner
-        fresh = type(learner)(**learner.get_params())  # type: ignore[attr-defined]
+        fresh = type(learner)(**learner.get_params())
         scaled = weights / weights.mean()  # so that a penalty means the same in every round
         if isinstance(fresh, Head):  # the axes of the features are shared by all rounds
             return fresh.fit_set(
