@@ -212,6 +212,15 @@ def test_a_bundle_that_has_learned(plain, tmp_path):
     assert "classes forgottenazure" in text and "From 36 photos" in text
 
 
+def test_a_further_task(plain, adapted, tmp_path):
+    other = adapted(("elm", "fir", "oak"), train=6, test=4)
+    both = plain.with_task("trees", other).save(tmp_path / "both.edgetl")
+    page = read(report(both, tmp_path, task="trees"))
+    assert "Tells 3 classes apart: elm, fir, oak" in page.text and ", task trees." in page.text
+    assert "From 12 photos" in page.text and "further tasksmain (4 classes, accuracy" in page.text
+    assert "trees (3 classes, accuracy" in read(report(both, tmp_path)).text
+
+
 def test_where_nothing_is_mistaken_the_hardest_are_shown(adapted, tmp_path):
     bundle = adapted(("black", "midway", "stark", "white", "xx", "yy", "zz"), train=3, test=1)
     page = read(report(bundle, tmp_path))
