@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,8 +119,36 @@ def test_the_verdict_goes_by_the_intervals(changed, plain, tmp_path, finding, ti
     base = dataclasses.replace(plain.evidence.baselines["majority"], **finding)
     knn = plain.evidence.baselines["knn"]  # which has to be matched only
     level = dataclasses.replace(knn, gain=0.0, gain_low=-0.1, gain_high=0.1)
-    bundle = changed(evidence={"baselines": {"majority": base, "knn": level}})
+    both = {"majority": base, "knn": level}
+    bundle = changed(evidence={"baselines": both, "extra": {}})
     assert title in read(report(bundle, tmp_path)).text
+
+
+def test_the_verdict_and_the_groups_of_an_adaptation(plain, backbone, tmp_path):
+    """As `adapt` leaves them, from a table with a column of groups."""
+    place = Path(plain.manifest.provenance["data"])
+    lines = ["path,label,split,camera"]
+    for number, photo in enumerate(sorted(place.glob("*/*/*.png"))):
+        part, label = photo.parent.parent.name, photo.parent.name
+        lines.append(f"{photo},{label},{part},{'<old>' if number % 2 else 'new'}")
+    (tmp_path / "photos.csv").write_text("\n".join(lines))
+    definition = edgetl.Preprocess(size=8, resize=8)
+    bundle = edgetl.adapt(
+        tmp_path / "photos.csv",
+        backbone=backbone,
+        head="ridge",
+        options=edgetl.AdaptOptions(preprocess=definition, groups="camera"),
+    )
+    text = read(report(bundle, tmp_path)).text
+    verdict, found = (bundle.evidence.extra[key] for key in ("verdict", "groups"))
+    _, _, sentence = verdict["sentence"].partition(": ")
+    assert f"{sentence[:1].upper()}{sentence[1:]}" in text
+    assert "The tests behind the verdict" in text
+    assert f"{found['sentence'][:1].upper()}{found['sentence'][1:]}." in text
+    assert {row["group"] for row in found["groups"]} == {"<old>", "new"}
+    for row in found["groups"]:
+        assert f"{row['group']}{row['n']}{100 * row['accuracy']:.1f} %" in text
+    assert "Every count is the same as in the bundle's evidence." in text
 
 
 @pytest.mark.parametrize("broken", [7, [1], {"groups": 3}, {"groups": [{"group": 1}]}, None])
