@@ -100,7 +100,9 @@ def test_what_further_parts_measured_is_shown(everything, tmp_path):
     assert "They differ by at most 25.0 points." in text
     assert "The worst group before changed by +12.5 points." in text
     assert "all photos4080.0 %79.0 %\u22121.0 (\u22126.0 to +4.0)0.02" in text
-    assert "epochs3" in text and "mitigation" in text and "deepest" in text
+    assert "(Nobody 1900)." in text and "option 77" in text and "deeper1" in text
+    assert f"10.50.25, \u2014{HOSTILE[1]}20.25\u2014\u2014" in text  # the rows of a table
+    assert "mitigation" in text and "deepest" in text
     assert "Whether some groups" not in text  # the limits, where it was measured
     assert "latency1.25 ms3.10\u00d7 as fast as float32" in text
     assert "\u2713 passed48 of 48" in text and "not run<i>asked: &" in text
