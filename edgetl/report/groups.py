@@ -73,7 +73,7 @@ def _one(column: str, report: Mapping[str, Any]) -> Iterator[Child]:
         yield from _changes(change)
     rest = {key: value for key, value in report.items() if key not in _KNOWN}
     if rest:
-        yield folded("More about these groups", outline(rest))
+        yield folded("More about these groups", outline(rest, column))
 
 
 def _row(group: Mapping[str, Any]) -> dict[str, Any] | None:

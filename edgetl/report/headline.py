@@ -41,8 +41,7 @@ _NAMED = 8
 BASELINES = {
     "majority": "always answering the most frequent class",
     "knn": "asking the nearest neighbours, without training",
-    "pixels": "a head on raw pixels",
-    "random": "a head on random features",
+    "raw pixels": "a head on raw pixels",
     "no adaptation": "the same head without the adaptation",
 }
 """What baselines are called in a sentence; others go by their own name."""

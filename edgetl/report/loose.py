@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgetl.report.markup import Child, name_of, tag, value_text
+from edgetl.report.tables import table
 
 _LONG, _CUT = 20_000, 2000
 """Characters of JSON that are too many for a list, and characters that are shown of any text."""
+_ROWS = 50
+"""Longest list that is shown item by item."""
 
 
 def number(values: Mapping[str, Any], key: str) -> float | None:
@@ -43,23 +46,56 @@ def objects(values: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     return [item for item in items if isinstance(item, Mapping)]
 
 
-def outline(value: Any, depth: int = 0) -> Child:
-    """Any JSON value as text, or as a list of names and values, to a depth of four.
+def outline(value: Any, name: str = "", depth: int = 0) -> Child:
+    """Any JSON value as text, as names and values, or as a table, to a depth of four.
 
-    A long one is text, and cut: it is in the bundle's manifest for who wants it.
+    `name` is what tables in it are called. A long value is cut: the bundle's manifest has it all.
     """
     if depth == 0 and len(json.dumps(value, default=str)) > _LONG:
         return _cut(value)
     if depth < 4 and isinstance(value, Mapping) and value:
         pairs = [
-            tag("div", tag("dt", name_of(str(key))), tag("dd", outline(item, depth + 1)))
+            tag(
+                "div",
+                tag("dt", name_of(str(key).replace("_", " "))),
+                tag("dd", outline(item, f"{name} {key}", depth + 1)),
+            )
             for key, item in list(value.items())[:200]
         ]
-        return tag("dl", pairs, class_="facts" if depth == 0 else "facts inner")
+        kind = "facts" if depth == 0 else "facts inner"
+        return tag("dl", pairs, class_=f"{kind} tight" if _many_short(value) else kind)
+    if isinstance(value, list | tuple) and 0 < len(value) <= _ROWS and all(map(_flat, value)):
+        columns = list(dict.fromkeys(key for row in value for key in row))
+        cells = [[value_text(row.get(key, "")) for key in columns] for row in value]
+        return table(name.strip() or "rows", [key.replace("_", " ") for key in columns], cells)
     nested = isinstance(value, list | tuple) and any(isinstance(i, Mapping | list) for i in value)
     if depth < 4 and nested:
-        return tag("ol", [tag("li", outline(item, depth + 1)) for item in value[:50]])
+        return tag(
+            "ol",
+            [
+                tag("li", outline(item, f"{name} {place}", depth + 1))
+                for place, item in enumerate(value[:_ROWS], start=1)
+            ],
+        )
     return _cut(value)
+
+
+def _flat(row: Any) -> bool:
+    """Whether a row is an object of at most ten plain values, or short lists of those."""
+    if not isinstance(row, Mapping) or not 0 < len(row) <= 10:
+        return False
+    items: list[Any] = []
+    for item in row.values():
+        items += item if isinstance(item, list | tuple) and len(item) <= 5 else [item]
+    return not any(isinstance(item, Mapping | list | tuple) for item in items)
+
+
+def _many_short(values: Mapping[str, Any]) -> bool:
+    """Whether there are more than five values, all so short that several fit into a line."""
+    return len(values) > 5 and all(
+        not isinstance(item, Mapping | list | tuple) and len(value_text(item)) <= 16
+        for item in values.values()
+    )
 
 
 def _cut(value: Any) -> str:

@@ -28,6 +28,7 @@ from edgetl.report.tables import facts, folded, table
 
 _PLAIN = "head"
 """The name of the method that leaves the network as it is."""
+_TOLD = {"options": "Its options", "details": "What it told"}
 _TRIED = 40
 """So many rows of a search are shown."""
 _SHARES = {"accuracy", "accuracy_low", "accuracy_high"}
@@ -75,10 +76,10 @@ def _method(method: Mapping[str, Any]) -> Iterator[Child]:
         yield paragraph("A head on the frozen network.")
     if reason:
         yield paragraph(f"{reason[:1].upper()}{reason[1:]}".rstrip("."), ".")
-    told = ("name", "paper", "reason")
-    rest = {key: value for key, value in method.items() if key not in told and value}
-    if rest:
-        yield outline(rest)
+    for key, value in method.items():
+        if key not in ("name", "paper", "reason") and value:
+            title = _TOLD.get(key, key)
+            yield folded(title, outline(value, f"{name} {key}"))
 
 
 def backbones_section(subject: Subject) -> Section | None:

@@ -6,6 +6,7 @@ They show the evidence of the bundle, and answers to samples where there are any
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from edgetl.bundle import Evidence
 from edgetl.evaluate.metrics import wilson_interval
@@ -13,7 +14,7 @@ from edgetl.report.answers import Answers
 from edgetl.report.charts import reliability
 from edgetl.report.draw import Line, forest, strip, strip_scale
 from edgetl.report.headline import gain_text
-from edgetl.report.loose import numbers, objects, words
+from edgetl.report.loose import number, numbers, objects, words
 from edgetl.report.markup import (
     Child,
     Markup,
@@ -71,11 +72,15 @@ def accuracy_section(subject: Subject) -> Section | None:
 
 def _accuracies(evidence: Evidence) -> Markup:
     """The model and its baselines on one scale; of those the interval is ours, by the counts."""
+    answered = {
+        words(item, "name"): int(number(item, "n") or 0) or evidence.n_test
+        for item in _comparisons(evidence)
+    }
     model = (evidence.accuracy, evidence.accuracy_low, evidence.accuracy_high)
     lines = [_accuracy(tag("strong", "this model"), model, "accent")]
     for name, base in evidence.baselines.items():
-        right = round(base.accuracy * evidence.n_test)
-        ends = wilson_interval(right, evidence.n_test, confidence=evidence.confidence)
+        n = answered.get(name, evidence.n_test)
+        ends = wilson_interval(round(base.accuracy * n), n, confidence=evidence.confidence)
         lines.append(_accuracy(_baseline(name), (base.accuracy, *ends), "plain"))
     return forest(lines, strip_scale(0, 1), unit="test photos answered right, %")
 
@@ -114,9 +119,8 @@ def _gains(evidence: Evidence) -> Markup:
 
 def _tests(evidence: Evidence) -> Markup | None:
     """The paired tests behind a verdict that the evidence carries."""
-    stated = evidence.extra.get("verdict")
     rows: list[list[Child]] = []
-    for item in objects(stated, "comparisons") if isinstance(stated, Mapping) else []:
+    for item in _comparisons(evidence):
         figures = numbers(item, "gained", "lost", "p_value", "p_adjusted")
         if figures is None:
             continue
@@ -138,6 +142,12 @@ def _tests(evidence: Evidence) -> Markup | None:
         "The tests behind the verdict",
         table("Exact McNemar tests, corrected by Holm", columns, rows, left=(0, 1)),
     )
+
+
+def _comparisons(evidence: Evidence) -> list[Mapping[str, Any]]:
+    """What the verdict says of each baseline, which may have answered some of the samples only."""
+    stated = evidence.extra.get("verdict")
+    return objects(stated, "comparisons") if isinstance(stated, Mapping) else []
 
 
 def _panel(title: str, content: Markup) -> Markup:

@@ -86,10 +86,8 @@ def _gallery(subject: Subject, answers: Answers, positions: list[int]) -> Markup
 def _verdict(
     labels: tuple[str, ...], true: int, predicted: int, true_chance: float, chance: float
 ) -> Child:
-    answer = tag(
-        "span", tag("b", name_of(labels[predicted])), f" {percent(float(chance), 0)}", class_="said"
-    )
+    answer = (tag("b", name_of(labels[predicted])), f", {percent(float(chance), 0)}")
     if true == predicted:
-        return answer
-    truth = tag("span", "is ", name_of(labels[true]), f" {percent(float(true_chance), 0)}")
-    return join(answer, truth)
+        return tag("span", *answer)
+    truth = tag("span", "is ", name_of(labels[true]), f", {percent(float(true_chance), 0)}")
+    return join(tag("span", "said ", *answer, class_="wrong"), truth)

@@ -31,7 +31,7 @@ def further_section(subject: Subject) -> Section | None:
     rest = {key: value for key, value in subject.extra.items() if key not in _SHOWN}
     if not rest:
         return None
-    content = [folded(str(key), outline(value)) for key, value in rest.items()]
+    content = [folded(str(key), outline(value, str(key))) for key, value in rest.items()]
     return Section("further", "Further measurements", tuple(content))
 
 

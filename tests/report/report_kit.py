@@ -147,7 +147,18 @@ def extra():
             },
             "mitigation": {"method": HOSTILE[0]},
         },
-        "method": {"name": HOSTILE[0], "options": {"epochs": 3}},
+        "method": {
+            "name": HOSTILE[0],
+            "paper": "Nobody 1900",
+            "options": {f"option_{i}": i for i in range(8)},
+            "details": {
+                "history": [
+                    {"epoch": 1, "loss": 0.5, "held_out": [0.25, None], "note": HOSTILE[1]},
+                    {"epoch": 2, "loss": 0.25},
+                ],
+                "ragged": [{"deep": {"deeper": [1]}}, 3],
+            },
+        },
         HOSTILE[1]: {"deep": [{"deeper": {"deepest": {"end": [HOSTILE[0]]}}}]},
     }
 

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,7 +100,9 @@ def test_what_further_parts_measured_is_shown(everything, tmp_path):
     assert "They differ by at most 25.0 points." in text
     assert "The worst group before changed by +12.5 points." in text
     assert "all photos4080.0 %79.0 %\u22121.0 (\u22126.0 to +4.0)0.02" in text
-    assert "epochs3" in text and "mitigation" in text and "deepest" in text
+    assert "(Nobody 1900)." in text and "option 77" in text and "deeper1" in text
+    assert f"10.50.25, \u2014{HOSTILE[1]}20.25\u2014\u2014" in text  # the rows of a table
+    assert "mitigation" in text and "deepest" in text
     assert "Whether some groups" not in text  # the limits, where it was measured
     assert "latency1.25 ms3.10\u00d7 as fast as float32" in text
     assert "\u2713 passed48 of 48" in text and "not run<i>asked: &" in text
@@ -118,8 +121,36 @@ def test_the_verdict_goes_by_the_intervals(changed, plain, tmp_path, finding, ti
     base = dataclasses.replace(plain.evidence.baselines["majority"], **finding)
     knn = plain.evidence.baselines["knn"]  # which has to be matched only
     level = dataclasses.replace(knn, gain=0.0, gain_low=-0.1, gain_high=0.1)
-    bundle = changed(evidence={"baselines": {"majority": base, "knn": level}})
+    both = {"majority": base, "knn": level}
+    bundle = changed(evidence={"baselines": both, "extra": {}})
     assert title in read(report(bundle, tmp_path)).text
+
+
+def test_the_verdict_and_the_groups_of_an_adaptation(plain, backbone, tmp_path):
+    """As `adapt` leaves them, from a table with a column of groups."""
+    place = Path(plain.manifest.provenance["data"])
+    lines = ["path,label,split,camera"]
+    for number, photo in enumerate(sorted(place.glob("*/*/*.png"))):
+        part, label = photo.parent.parent.name, photo.parent.name
+        lines.append(f"{photo},{label},{part},{'<old>' if number % 2 else 'new'}")
+    (tmp_path / "photos.csv").write_text("\n".join(lines))
+    definition = edgetl.Preprocess(size=8, resize=8)
+    bundle = edgetl.adapt(
+        tmp_path / "photos.csv",
+        backbone=backbone,
+        head="ridge",
+        options=edgetl.AdaptOptions(preprocess=definition, groups="camera"),
+    )
+    text = read(report(bundle, tmp_path)).text
+    verdict, found = (bundle.evidence.extra[key] for key in ("verdict", "groups"))
+    _, _, sentence = verdict["sentence"].partition(": ")
+    assert f"{sentence[:1].upper()}{sentence[1:]}" in text
+    assert "The tests behind the verdict" in text
+    assert f"{found['sentence'][:1].upper()}{found['sentence'][1:]}." in text
+    assert {row["group"] for row in found["groups"]} == {"<old>", "new"}
+    for row in found["groups"]:
+        assert f"{row['group']}{row['n']}{100 * row['accuracy']:.1f} %" in text
+    assert "Every count is the same as in the bundle's evidence." in text
 
 
 @pytest.mark.parametrize("broken", [7, [1], {"groups": 3}, {"groups": [{"group": 1}]}, None])
@@ -210,6 +241,15 @@ def test_a_bundle_that_has_learned(plain, tmp_path):
         device.save()
     text = read(report(folder, tmp_path)).text
     assert "classes forgottenazure" in text and "From 36 photos" in text
+
+
+def test_a_further_task(plain, adapted, tmp_path):
+    other = adapted(("elm", "fir", "oak"), train=6, test=4)
+    both = plain.with_task("trees", other).save(tmp_path / "both.edgetl")
+    page = read(report(both, tmp_path, task="trees"))
+    assert "Tells 3 classes apart: elm, fir, oak" in page.text and ", task trees." in page.text
+    assert "From 12 photos" in page.text and "further tasksmain (4 classes, accuracy" in page.text
+    assert "trees (3 classes, accuracy" in read(report(both, tmp_path)).text
 
 
 def test_where_nothing_is_mistaken_the_hardest_are_shown(adapted, tmp_path):
