@@ -36,6 +36,7 @@ from edgetl.bundle.checks import short_digests
 from edgetl.data import Dataset, find_duplicates
 from edgetl.evaluate import evaluate_head, knn_predictions
 from edgetl.evaluate.verdict import Guesses
+from edgetl.exporter.samples import TEST_DATA
 from edgetl.features import ExtractOptions
 from edgetl.features.pipeline import Tap
 from edgetl.heads import HEADS, Head, load_head
@@ -276,7 +277,7 @@ def _provenance(
     digest = hashlib.sha256(b"".join(sorted(fitted.digests)))
     return {
         "data": _readable(data),
-        "test_data": _readable(test),
+        **({} if test is None else {TEST_DATA: _readable(test)}),
         "seed": options.seed,
         "test_fraction": options.test_fraction,
         "storage": options.storage,

@@ -139,7 +139,7 @@ def _answered(
 def _test_place(bundle: Bundle, task: str) -> str | None:
     """Where the samples are that the bundle was measured on, or that they were split off from."""
     provenance = bundle.manifest.record(task).provenance
-    place = provenance.get("test_data") or provenance.get("data")
+    place = provenance.get("test_data" if "test_data" in provenance else "data")
     return place if isinstance(place, str) else None
 
 

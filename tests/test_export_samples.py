@@ -58,13 +58,14 @@ def copy(assets, folder, part, first, count, labels=LABELS):
     return folder
 
 
-def adapt(photos, folder, head="prototype"):
+def adapt(photos, folder, head="prototype", test=None):
     backbone = folder / "network.onnx"
     onnx.save(network(), backbone)
     return edgetl.adapt(
         photos,
         backbone=backbone,
         head=head,
+        test=test,
         output=folder / "flowers.edgetl",
         options=edgetl.AdaptOptions(preprocess=edgetl.Preprocess(size=32, resize=36)),
     )
@@ -113,6 +114,20 @@ def test_they_are_known_where_the_recorded_photos_are_gone(assets, photos, tmp_p
     found = reference_parts(adapted, fresh, mixed, QUICK)
     assert contents(found.test) == files(copy(assets, tmp_path / "new", "train", 20, 5))
     assert contents(found.train) == files(fresh)
+
+
+def test_photos_that_were_given_to_test_on_are_measured_on_again(assets, tmp_path):
+    data = copy(assets, tmp_path / "data", "train", 0, 12)
+    apart = copy(assets, tmp_path / "apart", "test", 0, 7)
+    adapted = adapt(data, tmp_path, test=apart)
+    assert (adapted.evidence.n_train, adapted.evidence.n_test) == (36, 21)
+    found = reference_parts(adapted, None, None, QUICK)
+    assert contents(found.test) == files(apart) and contents(found.train) == files(data)
+    shutil.rmtree(apart)
+    with pytest.raises(DataError, match="given apart from its data.*--test"):
+        reference_parts(adapted, None, None, QUICK)
+    other = copy(assets, tmp_path / "other", "test", 7, 3)
+    assert contents(reference_parts(adapted, None, other, QUICK).test) == files(other)
 
 
 @pytest.mark.parametrize("named", [False, True])

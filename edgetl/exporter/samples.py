@@ -19,6 +19,8 @@ from edgetl.bundle import Bundle
 from edgetl.data import Dataset, load_dataset
 from edgetl.errors import DataError, EdgetlError
 
+TEST_DATA = "test_data"
+"""Key of a bundle's provenance: where test photos came from that were given apart from the data."""
 REPLACED = (
     "the head is refitted on the calibration photos: the recorded data is gone or has changed"
 )
@@ -77,10 +79,15 @@ def find_samples(bundle: Bundle, *, calibration: Any = None, test: Any = None) -
     if test is not None:
         loaded = load_dataset(test, labels=labels)
         measured = loaded.part("test")
-        if recorded is not None and _is_recorded(bundle, test):
+        if recorded is not None and recorded[1] is not None and _is_recorded(bundle, test):
             measured, known = recorded[1], True
-    elif recorded is not None:
+    elif recorded is not None and recorded[1] is not None:
         measured = recorded[1]
+    elif recorded is not None:
+        raise DataError(
+            "the photos that the bundle was measured on were given apart from its data, and are "
+            "not where they were; name photos to measure on: --test FOLDER"
+        )
     else:
         raise DataError(f"{_where(bundle)}; name photos to measure on: --test FOLDER")
     return Samples(
@@ -132,7 +139,7 @@ def spread(targets: NDArray[np.int64], count: int, *, seed: int) -> NDArray[np.i
     return np.asarray(order[np.argsort(turn, kind="stable")[:count]])
 
 
-def _recorded(bundle: Bundle, *, needed: bool) -> tuple[Dataset, Dataset] | None:
+def _recorded(bundle: Bundle, *, needed: bool) -> tuple[Dataset, Dataset | None] | None:
     """Training and test part of the data that the bundle was made from, if it is still there.
 
     Args:
@@ -149,6 +156,8 @@ def _recorded(bundle: Bundle, *, needed: bool) -> tuple[Dataset, Dataset] | None
         if not isinstance(place, str) or not Path(place).exists():
             return None
         dataset = load_dataset(place, labels=bundle.labels)
+        if TEST_DATA in provenance:
+            return dataset.part("train"), _separate(bundle)
         return dataset.split(
             test_fraction=provenance.get("test_fraction", 0.2), seed=provenance.get("seed", 0)
         )
@@ -161,9 +170,19 @@ def _recorded(bundle: Bundle, *, needed: bool) -> tuple[Dataset, Dataset] | None
         ) from error
 
 
+def _separate(bundle: Bundle) -> Dataset | None:
+    """The test part that was given apart from the data; None where it is gone or was in memory."""
+    place = bundle.manifest.provenance.get(TEST_DATA)
+    if not isinstance(place, str) or not Path(place).exists():
+        return None
+    return load_dataset(place, labels=bundle.labels).part("test")
+
+
 def _is_recorded(bundle: Bundle, data: Any) -> bool:
-    place = bundle.manifest.provenance.get("data")
-    return isinstance(data, str | Path) and place == str(Path(data).resolve())
+    """Whether data that were given are those that the bundle was made from, or measured on."""
+    provenance = bundle.manifest.provenance
+    places = (provenance.get("data"), provenance.get(TEST_DATA))
+    return isinstance(data, str | Path) and str(Path(data).resolve()) in places
 
 
 def _where(bundle: Bundle) -> str:
