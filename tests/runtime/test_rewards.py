@@ -13,7 +13,7 @@ from learning_kit import DIM, LABELS, drawn, save_bundle, save_features
 from edgetl.bundle import Bundle, Manifest, with_policy
 from edgetl.errors import CorruptError, StorageError
 from edgetl.heads import PolicyHead, SoftmaxHead
-from edgetl.runtime import LearningOptions
+from edgetl.runtime import LearningOptions, diff
 from edgetl.runtime.rewarded import Rewarded
 
 ACTIONS = ("water", "cut", "leave")
@@ -266,6 +266,15 @@ def test_harmful_rewards_are_refused_where_samples_judge_them(tmp_path):
         assert update.decision == "refused"
         np.testing.assert_array_equal(device.tasks["main"].head.coef_, before)
         assert len(device.policy_of().decisions(waiting=True)) == 60
+
+
+def test_a_policy_is_no_head_update(path, tmp_path):
+    with opened(path) as device:
+        lived(device, 10)
+        moved = device.save(tmp_path / "moved.edgetl").path
+        device.save()
+    with pytest.raises(ValueError, match="the rewards of its own device"):
+        diff(path, moved, task="policy")
 
 
 def test_only_one_process_chooses(path):
