@@ -323,7 +323,7 @@ def test_a_policy_is_refused_in_words_and_the_head_beside_it_answers(library, tm
     made = with_policy(bundle_of(tmp_path), ["keep", "sell"], features=drawn(1, [0] * 20))
     path = made.save(tmp_path / "policy.edgetl").path
     with pytest.raises(capi.RefusedError, match="a kind that this version does not know") as found:
-        capi.open_bundle(library, path, "policy")
+        capi.open_bundle(library, path, b"policy")
     assert found.value.status == capi.UNSUPPORTED
     with capi.open_bundle(library, path) as opened:
         assert opened is not None
