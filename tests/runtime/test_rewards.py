@@ -186,7 +186,8 @@ def test_old_decisions_make_room_and_say_so(path):
             device.reward(decisions[4], 1)
         with pytest.raises(ValueError, match="no decision 10; the last one is 9"):
             device.reward(10, 1)
-        device.reward(decisions[5:], 1)
+        device.reward(np.array([6, 7]), 1)  # as of a log's numbers
+        device.reward(tuple(decisions[7:]), 1)
         assert device.choose(rows[0]).number == 10
 
 
