@@ -135,6 +135,11 @@ def _check_pair(base: Bundle, updated: Bundle, old: TaskRecord, new: TaskRecord)
             f"the base has a {old.head} head, the other bundle a {new.head} head; an update does "
             f"not change the kind: adapt with --head {old.head}"
         )
+    if old.head == "policy":
+        raise ValueError(
+            "a policy goes on from the rewards of its own device, which an update would lose; ship "
+            "what was learned from logs (edgetl offpolicy), whose head an update can change"
+        )
 
 
 def _generation(old: TaskRecord, new: TaskRecord, wanted: int | None) -> int:

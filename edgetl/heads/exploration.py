@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 Rule = Literal["linucb", "thompson", "greedy"]
 RULES: tuple[Rule, ...] = get_args(Rule)
-_NODES = 48
+_POINTS, _WEIGHTS = hermgauss(48)
+_TOGETHER = 64
+"""Up to so many actions all of their points are worked on at once."""
 _LEAST = 1e-9
 """A standard deviation relative to the largest one below which an expectation is taken as known."""
 _ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
@@ -104,13 +106,15 @@ def best_of_normals(
     if not widest > 0:
         return np.asarray(_best(means[None])[0])
     spread = np.maximum(deviations, _LEAST * widest)
-    nodes, weights = hermgauss(_NODES)
-    shares = np.empty(len(means))
-    for place in range(len(means)):
-        points = means[place] + np.sqrt(2) * spread[place] * nodes
-        below = _normal_cdf((points[:, None] - means) / spread)
-        below[:, place] = 1
-        shares[place] = weights @ below.prod(axis=1)
+    count = len(means)
+    step = count if count <= _TOGETHER else 1
+    shares = np.empty(count)
+    for first in range(0, count, step):
+        own = np.arange(first, first + step)
+        points = means[own, None] + np.sqrt(2) * spread[own, None] * _POINTS
+        below = _normal_cdf((points[:, :, None] - means) / spread)
+        below[np.arange(step), :, own] = 1
+        shares[own] = below.prod(axis=2) @ _WEIGHTS
     return np.asarray(shares / shares.sum())
 
 

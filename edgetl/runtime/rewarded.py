@@ -5,8 +5,9 @@ It knows learners of policies, and nothing about how they choose or where they k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import overload
+from collections.abc import Iterable
+from operator import index
+from typing import SupportsIndex, overload
 
 from numpy.typing import ArrayLike
 
@@ -70,7 +71,7 @@ class Rewarded(Teachable):
 
     def reward(
         self,
-        decision: Decision | int | Sequence[Decision | int],
+        decision: Decision | SupportsIndex | Iterable[Decision | SupportsIndex],
         reward: ArrayLike,
         *,
         task: str | None = None,
@@ -92,12 +93,12 @@ class Rewarded(Teachable):
             ValueError: A decision is not kept, has its reward, or is of another policy; a reward is
                 out of range.
         """
-        given = [decision] if isinstance(decision, Decision | int) else list(decision)
+        given = list(decision) if isinstance(decision, Iterable) else [decision]
         named = {one.task for one in given if isinstance(one, Decision)} | {task} - {None}
         if len(named) > 1:
             raise ValueError(f"the decisions are of several policies: {sorted(map(str, named))}")
         learner = self.policy_of(next(iter(named), None))
-        numbers = [one.number if isinstance(one, Decision) else one for one in given]
+        numbers = [one.number if isinstance(one, Decision) else index(one) for one in given]
         return learner.reward_decisions(numbers, reward)
 
 

@@ -31,7 +31,9 @@ class PolicyGradient:
     """How a policy is learned from a log.
 
     Args:
-        objective: What is maximised, as of `edgetl.transfer.offpolicy.evaluate_policy`.
+        objective: What is maximised, as of `edgetl.transfer.offpolicy.evaluate_policy`. ``"snips"``
+            may settle on a policy that does little of what was logged: of 20 actions, from 1,000
+            choices, it earned half of what the others did (benchmarks/transfer_reward.py).
         clip: Largest weight; None for no limit.
         variance: How many standard errors of the objective are taken off it (lambda of POEM).
         strength: L2 penalty on the policy's weights, or several to choose from by what policies of

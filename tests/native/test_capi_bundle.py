@@ -22,6 +22,7 @@ from edgetl.bundle import (
     TaskRecord,
     commit,
     updated,
+    with_policy,
 )
 from edgetl.heads import HEADS, KnnHead, LdaHead, PrototypeHead, RidgeHead, SoftmaxHead
 from edgetl.preprocess import Preprocess
@@ -316,6 +317,16 @@ def test_a_network_with_the_head_inside_refuses_to_learn(library, tmp_path):
         with pytest.raises(capi.RefusedError, match="fused") as refused:
             capi.Learner.of_bundle(library, opened)
         assert refused.value.status == capi.UNSUPPORTED
+
+
+def test_a_policy_is_refused_in_words_and_the_head_beside_it_answers(library, tmp_path):
+    made = with_policy(bundle_of(tmp_path), ["keep", "sell"], features=drawn(1, [0] * 20))
+    path = made.save(tmp_path / "policy.edgetl").path
+    with pytest.raises(capi.RefusedError, match="a kind that this version does not know") as found:
+        capi.open_bundle(library, path, b"policy")
+    assert found.value.status == capi.UNSUPPORTED
+    with capi.open_bundle(library, path) as opened:
+        assert opened is not None
 
 
 @pytest.mark.parametrize("start", ["/x", "/xy"])

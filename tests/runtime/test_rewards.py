@@ -1,5 +1,11 @@
 """Policies on a device: choices that are logged, rewards that come late, undo, restarts."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from learning_kit import DIM, LABELS, drawn, save_bundle, save_features
@@ -7,7 +13,7 @@ from learning_kit import DIM, LABELS, drawn, save_bundle, save_features
 from edgetl.bundle import Bundle, Manifest, with_policy
 from edgetl.errors import CorruptError, StorageError
 from edgetl.heads import PolicyHead, SoftmaxHead
-from edgetl.runtime import LearningOptions
+from edgetl.runtime import LearningOptions, diff
 from edgetl.runtime.rewarded import Rewarded
 
 ACTIONS = ("water", "cut", "leave")
@@ -180,7 +186,8 @@ def test_old_decisions_make_room_and_say_so(path):
             device.reward(decisions[4], 1)
         with pytest.raises(ValueError, match="no decision 10; the last one is 9"):
             device.reward(10, 1)
-        device.reward(decisions[5:], 1)
+        device.reward(np.array([6, 7]), 1)  # as of a log's numbers
+        device.reward(tuple(decisions[7:]), 1)
         assert device.choose(rows[0]).number == 10
 
 
@@ -262,6 +269,15 @@ def test_harmful_rewards_are_refused_where_samples_judge_them(tmp_path):
         assert len(device.policy_of().decisions(waiting=True)) == 60
 
 
+def test_a_policy_is_no_head_update(path, tmp_path):
+    with opened(path) as device:
+        lived(device, 10)
+        moved = device.save(tmp_path / "moved.edgetl").path
+        device.save()
+    with pytest.raises(ValueError, match="the rewards of its own device"):
+        diff(path, moved, task="policy")
+
+
 def test_only_one_process_chooses(path):
     with opened(path) as device:
         device.choose(drawn(LABELS[:1], 3)[0])
@@ -296,3 +312,52 @@ def test_bundles_refuse_what_makes_no_policy(tmp_path):
         with_policy(bare, ACTIONS)
     assert isinstance(plain.head, SoftmaxHead)
     assert isinstance(Manifest.from_bytes((plain.path / "manifest.json").read_bytes()), Manifest)
+
+
+CHILD = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from test_rewards import LABELS, drawn, opened
+rows = drawn([LABELS[i % 4] for i in range(40)], 3)
+with opened(sys.argv[2], decisions=5000) as device:
+    turn = 0
+    while True:
+        decisions = device.choose(list(rows[turn % 30 : turn % 30 + 3]))
+        device.reward(decisions[:2], [(turn % 5) / 4, 0.5])
+        os.write(1, b"%d\\n" % decisions[1].number)
+        turn += 1
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_killed_while_it_chooses_and_learns(path):
+    """Every reward that was answered is there once, and the head is what the log makes of it."""
+    last = 0
+    for _ in range(3):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(path)],
+            cwd=sys.prefix,  # not the checkout, whose uncompiled package would come first
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        )
+        for _ in range(25):
+            last = int(child.stdout.readline())
+        child.send_signal(signal.SIGKILL)
+        rest = child.stdout.read().splitlines()
+        last = int(rest[-1]) if rest and rest[-1].isdigit() and child.wait() else last
+        child.wait()
+        child.stdout.close()
+        with opened(path, decisions=5000) as device:
+            policy = device.policy_of()
+            log, head = policy.log(), policy._head
+            decided = policy.decisions()
+        assert log.numbers[-1] >= last
+        assert [d.number for d in decided] == list(range(1, len(decided) + 1))
+        fresh = Bundle.load(path).fitted("policy")
+        again = PolicyHead.from_arrays(fresh.head.exact_arrays())
+        again.restore_learning(fresh.learning.statistics)
+        codes = np.array([ACTIONS.index(action) for action in log.actions])
+        again.reward(log.features.astype(np.float32), codes, log.rewards)
+        np.testing.assert_allclose(head.coef_, again.coef_, rtol=1e-6, atol=1e-9)
+    assert len(log.numbers) >= 150
