@@ -18,7 +18,7 @@ from edgetl.backbone import Backbone
 from edgetl.data import Dataset
 from edgetl.decode import read_image
 from edgetl.errors import DataError
-from edgetl.heads import Selection
+from edgetl.heads import Selection, select_head
 from edgetl.preprocess import Preprocess
 from edgetl.transfer.coral import CoralAdapter
 from edgetl.transfer.domain_adapter import DomainAdapter, FloatArray
@@ -254,6 +254,53 @@ class Shot(_Trained):
             axes=self.axes,
             seed=task.seed,
         )
+
+
+@dataclass(frozen=True)
+class AdaBn(Method):
+    """The network with the target's batch-norm statistics; see `adabn`.
+
+    The head is fitted to source features of the network as it was, as in the paper: each domain is
+    normalised by its own statistics. So this is the one method whose head does not learn from
+    features of the graph that ships; it costs one more pass over the labelled photos, by torch.
+
+    Args:
+        share: How much the target's statistics count, above 0 to 1.
+    """
+
+    name: ClassVar[str] = "adabn"
+    paper: ClassVar[str] = "Li, Wang, Shi, Liu and Hou, 2016"
+    unlabelled: ClassVar[Need] = "needed"
+    learns: ClassVar[bool] = False
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
+
+    def network(self, task: NetworkTask) -> Backbone:
+        """The network for the target domain, which remembers the one for the source.
+
+        Raises:
+            ValueError: It has no batch norm, or is no torch module.
+        """
+        from edgetl.transfer.adabn import adapt_batchnorm
+
+        module = _module(task.network, self.name)
+        target = _unlabelled(task)
+        if len(target) < 2:
+            raise ValueError(f"{self.name} needs 2 unlabelled photos or more, got {len(target)}")
+        batches = _batches(target, task.network.preprocess)
+        adapted = adapt_batchnorm(module, batches, share=self.share)
+        found = _renamed(task.network, f"{task.network.name}+{self.name}", adapted)
+        vars(found)["before"] = task.network
+        return found
+
+    def fit(self, task: HeadTask) -> Selection:
+        """The head that held-out source samples speak for, on the source network's features."""
+        before = cast("Backbone", vars(task.network)["before"])
+        rows = [before.features(batch) for batch in _batches(task.samples, before.preprocess)]
+        return select_head(np.concatenate(rows), task.targets, head=task.head, seed=task.seed)
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,9 @@ class Coordinates:
         """Coordinates of mean square 1 on at most so many principal axes."""
         mean = target.mean(axis=0)
         source, target = source - source.mean(axis=0), target - mean
-        _, sizes, found = np.linalg.svd(np.concatenate([source, target]), full_matrices=False)
-        kept = max(1, min(axes, int((sizes > 1e-10 * max(sizes[0], 1e-300)).sum())))
-        power = float((sizes[:kept] ** 2).sum()) / (kept * (len(source) + len(target)))
-        matrix = found[:kept] / np.sqrt(power if power > 0 else 1.0)
+        found, squares = _leading_axes(np.concatenate([source, target]), axes)
+        power = float(squares.sum()) / (len(squares) * (len(source) + len(target)))
+        matrix = found / np.sqrt(power if power > 0 else 1.0)
         return cls(
             torch.from_numpy((source @ matrix.T).astype(np.float32)),
             torch.from_numpy((target @ matrix.T).astype(np.float32)),
@@ -238,3 +237,19 @@ def _batches(count: int, size: int, seed: int) -> Iterator[torch.Tensor]:
             continue
         order = torch.from_numpy(generator.permutation(count))
         yield from torch.split(order[: count - count % size], size)
+
+
+def _leading_axes(rows: FloatArray, count: int) -> tuple[FloatArray, FloatArray]:
+    """At most so many principal axes (k, dim) and the sums of squares along them, by falling size.
+
+    From the smaller Gram matrix, which is several times faster than a singular value decomposition
+    and exact enough for axes that stand out.
+    """
+    wide = rows.shape[1] > len(rows)
+    squares, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
+    kept = max(1, min(count, int((squares > 1e-10 * max(squares[-1], 1e-300)).sum())))
+    squares, vectors = squares[::-1][:kept], vectors[:, ::-1][:, :kept]
+    if not wide:
+        return np.ascontiguousarray(vectors.T), squares
+    axes = vectors.T @ rows
+    return axes / np.maximum(np.linalg.norm(axes, axis=1, keepdims=True), 1e-300), squares
