@@ -105,8 +105,8 @@ class LinearNetwork(nn.Module):
     def __init__(self, coef: FloatArray, intercept: FloatArray) -> None:
         super().__init__()
         classes, width = coef.shape
-        self.encoder = nn.utils.skip_init(nn.Linear, width, width)
-        self.classifier = nn.utils.skip_init(nn.Linear, width, classes)
+        self.encoder = bare_linear(width, width)
+        self.classifier = bare_linear(width, classes)
         with torch.no_grad():
             self.encoder.weight.copy_(torch.eye(width))
             self.encoder.bias.zero_()
@@ -118,6 +118,14 @@ class LinearNetwork(nn.Module):
         tensors = (self.encoder.weight, self.encoder.bias, self.classifier.weight)
         weight, bias, head = (tensor.detach().double().numpy() for tensor in tensors)
         return head @ weight, head @ bias + self.classifier.bias.detach().double().numpy()
+
+
+def bare_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A layer whose weights are still to be set; torch's random state is not touched."""
+    layer: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+        nn.Linear, inputs, outputs
+    )
+    return layer
 
 
 @dataclass
