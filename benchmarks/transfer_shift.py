@@ -11,10 +11,11 @@ ends in the verdict that adapting helps (`edgetl.evaluate.verdict`: a paired exa
 
 Also shown: every adapter by itself, so what it would do if it were forced, and what each published
 criterion would have chosen (with `--all-criteria`, which takes several times as long, the ones by
-importance too). The adapters' steps and
-penalties and the criterion were settled on splits of seeds from 50 on, of photo to sketch with four
-backbones, so the sketches have been seen before, in other splits; the draws here are seeds 0 to 5, of
-which CORAL and subspace alignment had been tried on the first three.
+importance too).
+
+The adapters' steps and penalties and the criterion were settled on splits of seeds from 50 on, of
+photo to sketch with four backbones, so these sketches have been seen before in other splits; the
+draws here are seeds 0 to 5. CORAL and subspace alignment had been tried on the first three.
 """
 
 from __future__ import annotations
