@@ -11,7 +11,7 @@ ends in the verdict that adapting helps (`edgetl.evaluate.verdict`: a paired exa
 
 Also shown: every adapter by itself, so what it would do if it were forced, and what each published
 criterion would have chosen (with `--all-criteria`, which takes several times as long, the ones by
-importance too).
+importance too); with `--more`, sketches to photos and other backbones, without bars.
 
 The adapters' steps and penalties and the criterion were settled on splits of seeds from 50 on, of
 photo to sketch with four backbones, so these sketches have been seen before in other splits; the
@@ -21,6 +21,7 @@ draws here are seeds 0 to 5. CORAL and subspace alignment had been tried on the 
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 
 import numpy as np
@@ -33,16 +34,24 @@ from edgetl.transfer.domain_adapter import SourceOnly
 from edgetl.transfer.domain_choice import LOWER, NONE, choose_adapter, default_candidates
 from edgetl.transfer.episodes import Spread
 
+BACKBONE = "mobilenetv2_100"
+FURTHER = ("tf_mobilenetv3_small_100", "torchvision/squeezenet1_1")
+
 
 def run(arguments: argparse.Namespace) -> tuple[dict, list[Bar]]:
     """Measure every draw of both pairs; figures and bars."""
     seeds = getattr(arguments, "seeds", 6)
-    photos, sketches = (domain_features(name) for name in ("photo", "sketch"))
+    photos, sketches = (domain_features(name, BACKBONE) for name in ("photo", "sketch"))
     quiet = getattr(arguments, "json", False)
     pairs = {
         "photo to sketch": lambda seed: target_split(photos, sketches, seed),
         "photo to photo": lambda seed: same_domain(photos, seed),
     }
+    if getattr(arguments, "more", False):
+        pairs["sketch to photo"] = lambda seed: target_split(sketches, photos, seed)
+        for backbone in FURTHER:
+            both = [domain_features(name, backbone) for name in ("photo", "sketch")]
+            pairs[f"photo to sketch, {backbone}"] = functools.partial(target_split, *both)
     figures: dict = {"machine": machine("numpy", "torch"), "pairs": {}}
     drawn: dict[str, list[dict]] = {}
     for name, split in pairs.items():
@@ -70,12 +79,12 @@ def run(arguments: argparse.Namespace) -> tuple[dict, list[Bar]]:
     return figures, bars
 
 
-def domain_features(name: str) -> tuple[np.ndarray, np.ndarray]:
+def domain_features(name: str, backbone: str) -> tuple[np.ndarray, np.ndarray]:
     """Features and classes of all photos of a domain; what is split off is put back."""
     train, test, _ = task_features(
         ASSETS / "data" / "photo_sketch" / name,
-        backbone="mobilenetv2_100",
-        weights=ASSETS / "weights" / "mobilenetv2_100.safetensors",
+        backbone=backbone,
+        weights=ASSETS / "weights" / f"{backbone.rpartition('/')[2]}.safetensors",
     )
     return (
         np.concatenate([train.features, test.features]),
@@ -185,6 +194,7 @@ def main() -> int:
     """Run it alone."""
     options = parser(__doc__)
     options.add_argument("--seeds", type=int, default=6, help="draws of each pair")
+    options.add_argument("--more", action="store_true", help="other pairs, without bars")
     options.add_argument("--all-criteria", action="store_true", help="those by importance too")
     arguments = options.parse_args()
     figures, bars = run(arguments)
