@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from edgetl.heads import Candidate, Selection, SoftmaxHead
+from edgetl.heads import Selection, SoftmaxHead
 from edgetl.transfer.domain_adapter import DomainAdapter, FloatArray, cautious_head, linear_head
 
 
@@ -216,19 +216,10 @@ def descend(loss: torch.Tensor, optimiser: torch.optim.Optimizer) -> None:
 
 
 def shipped(network: LinearNetwork, places: Coordinates, reason: str) -> Selection:
-    """The trained network as a head on target features."""
+    """The trained network as a head on target features; there were no rivals, nothing held out."""
     coef, intercept = network.affine()
     head = linear_head(SoftmaxHead, coef @ places.matrix, intercept + coef @ places.offset)
-    candidate = Candidate(
-        kind=head.kind,
-        parameters={},
-        accuracy=None,
-        log_loss=None,
-        temperature=1.0,
-        chosen=True,
-        seconds=0.0,
-    )
-    return Selection(head=head, candidates=(candidate,), reason=reason, n_held_out=0)
+    return Selection(head=head, candidates=(), reason=reason, n_held_out=0)
 
 
 def ramp(progress: float) -> float:
