@@ -54,9 +54,11 @@ class MmdAdapter(TrainedAdapter):
 
     Args:
         weight: Of the discrepancy beside the log loss; it grows from 0 as in DANN.
+        batch: At most so many samples of each domain per step; the time goes with its square.
     """
 
     weight: float = 1.0
+    batch: int = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -42,7 +42,7 @@ class _Reversal(torch.autograd.Function):
 
 def reverse_gradient(values: torch.Tensor, weight: float = 1.0) -> torch.Tensor:
     """`values` as they are; their gradient is that of ``-weight`` times what follows."""
-    reversed_: torch.Tensor = _Reversal.apply(values, weight)  # type: ignore[no-untyped-call]
+    reversed_: torch.Tensor = _Reversal.apply(values, weight)
     return reversed_
 
 

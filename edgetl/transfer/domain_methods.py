@@ -6,9 +6,8 @@ on arrays; here it is given photos and features, and tells the evidence how the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,7 @@ from numpy.typing import NDArray
 from edgetl._extras import require
 from edgetl.backbone import Backbone
 from edgetl.data import Dataset
-from edgetl.decode import read_image
-from edgetl.errors import DataError
-from edgetl.heads import Selection
-from edgetl.preprocess import Preprocess
+from edgetl.heads import Selection, select_head
 from edgetl.transfer.coral import CoralAdapter
 from edgetl.transfer.domain_adapter import DomainAdapter, FloatArray
 from edgetl.transfer.domain_choice import (
@@ -29,10 +25,14 @@ from edgetl.transfer.domain_choice import (
     compare_domains,
     default_candidates,
 )
+from edgetl.transfer.domain_photos import (
+    all_photos,
+    photo_batches,
+    torch_module,
+    with_module,
+)
 from edgetl.transfer.method import HeadTask, Method, Need, NetworkTask
 from edgetl.transfer.subspace_alignment import SubspaceAdapter
-
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,9 @@ class _Staged(_Trained):
             return task.network
         from edgetl.transfer.domain_network import StageTraining, train_stages
 
-        module = _module(task.network, self.name)
-        source, rows = _photos(task.train, task.network.preprocess)
-        target, _ = _photos(_unlabelled(task), task.network.preprocess)
+        module = torch_module(task.network, self.name)
+        source, rows = all_photos(task.train, task.network.preprocess)
+        target, _ = all_photos(_unlabelled(task), task.network.preprocess)
         trained = train_stages(
             module,
             source,
@@ -174,7 +174,7 @@ class _Staged(_Trained):
             say=task.say,
         )
         task.details["stages"] = {"photos": [len(source), len(target)]}
-        return _renamed(task.network, f"{task.network.name}+{self.name}", trained)
+        return with_module(task.network, f"{task.network.name}+{self.name}", trained)
 
 
 @dataclass(frozen=True)
@@ -257,6 +257,53 @@ class Shot(_Trained):
 
 
 @dataclass(frozen=True)
+class AdaBn(Method):
+    """The network with the target's batch-norm statistics; see `adabn`.
+
+    The head is fitted to source features of the network as it was, as in the paper: each domain is
+    normalised by its own statistics. So this is the one method whose head does not learn from
+    features of the graph that ships; it costs one more pass over the labelled photos, by torch.
+
+    Args:
+        share: How much the target's statistics count, above 0 to 1.
+    """
+
+    name: ClassVar[str] = "adabn"
+    paper: ClassVar[str] = "Li, Wang, Shi, Liu and Hou, 2016"
+    unlabelled: ClassVar[Need] = "needed"
+    learns: ClassVar[bool] = False
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
+
+    def network(self, task: NetworkTask) -> Backbone:
+        """The network for the target domain, which remembers the one for the source.
+
+        Raises:
+            ValueError: It has no batch norm, or is no torch module.
+        """
+        from edgetl.transfer.adabn import adapt_batchnorm
+
+        module = torch_module(task.network, self.name)
+        target = _unlabelled(task)
+        if len(target) < 2:
+            raise ValueError(f"{self.name} needs 2 unlabelled photos or more, got {len(target)}")
+        batches = photo_batches(target, task.network.preprocess)
+        adapted = adapt_batchnorm(module, batches, share=self.share)
+        found = with_module(task.network, f"{task.network.name}+{self.name}", adapted)
+        vars(found)["before"] = task.network
+        return found
+
+    def fit(self, task: HeadTask) -> Selection:
+        """The head that held-out source samples speak for, on the source network's features."""
+        before = cast("Backbone", vars(task.network)["before"])
+        rows = [before.features(batch) for batch in photo_batches(task.samples, before.preprocess)]
+        return select_head(np.concatenate(rows), task.targets, head=task.head, seed=task.seed)
+
+
+@dataclass(frozen=True)
 class Domain(Method):
     """The adapter on features that is best without target labels, or none; see `domain_choice`.
 
@@ -316,59 +363,3 @@ def _difference(
         cast("FloatArray", source.astype(np.float64)), target.astype(np.float64), seed=seed
     )
     return {"mmd2": found.mmd2, "p_value": found.p_value}
-
-
-def _module(network: Backbone, method: str) -> Any:
-    """The torch module of a backbone.
-
-    Raises:
-        ValueError: It has none.
-    """
-    module = getattr(network, "module", None)
-    if module is None:
-        raise ValueError(
-            f"method {method} changes weights, and {network.name} is no torch module; use a timm "
-            "or torchvision backbone"
-        )
-    return module
-
-
-def _renamed(network: Backbone, name: str, module: Any) -> Backbone:
-    """The network with another module, and so with a fingerprint of its own."""
-    from edgetl.backbones.module import ModuleBackbone
-
-    architecture = getattr(network, "architecture", network.name)
-    return ModuleBackbone(
-        name, architecture=architecture, module=module, preprocess=network.preprocess
-    )
-
-
-def _batches(samples: Dataset, preprocess: Preprocess) -> Iterator[NDArray[np.float32]]:
-    """Preprocessed photos in batches of 32 to 63; what can't be read is left out."""
-    images: list[NDArray[np.float32]] = []
-    for image in _read(samples, preprocess):
-        images.append(image[1])
-        if len(images) == 2 * _BATCH:
-            yield np.stack(images[:_BATCH])
-            del images[:_BATCH]
-    if images:
-        yield np.stack(images)
-
-
-def _photos(
-    samples: Dataset, preprocess: Preprocess
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """All photos that can be read, preprocessed, and their rows."""
-    found = list(_read(samples, preprocess))
-    if not found:
-        raise DataError(f"none of the {len(samples)} photos can be read")
-    return np.stack([image for _, image in found]), np.array([row for row, _ in found])
-
-
-def _read(samples: Dataset, preprocess: Preprocess) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    for row, source in enumerate(samples.sources):
-        try:
-            image = preprocess.apply(read_image(source, preprocess=preprocess))
-        except (DataError, ValueError):  # extraction names it, with the reason
-            continue
-        yield row, image

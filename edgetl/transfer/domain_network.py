@@ -21,7 +21,7 @@ from torch.nn import functional
 from edgetl.transfer.dan import mmd2_loss
 from edgetl.transfer.dann import discriminator, domain_loss
 from edgetl.transfer.domain_adapter import cautious_head
-from edgetl.transfer.domain_training import ramp
+from edgetl.transfer.domain_training import bare_linear, ramp
 
 Photos = NDArray[np.float32]
 
@@ -85,7 +85,7 @@ def train_stages(
         )
     rows = _features(trained, source, options.batch)
     head = cautious_head(rows, seed=options.seed).fit(rows, codes)
-    classifier = nn.utils.skip_init(nn.Linear, rows.shape[1], len(head.coef_))
+    classifier = bare_linear(rows.shape[1], len(head.coef_))
     with torch.no_grad():
         classifier.weight.copy_(torch.from_numpy(head.coef_))
         classifier.bias.copy_(torch.from_numpy(head.intercept_))
@@ -112,7 +112,7 @@ def train_stages(
             else:
                 loss = loss + domain_loss(judge, mine, other, weight)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             losses.append(float(loss.detach()))
         if say is not None:

@@ -1,4 +1,4 @@
-"""Adapters to an unlabelled domain on arrays: formulas written from the papers, and what they do."""
+"""Adapters to an unlabelled domain on arrays: the papers' formulas, and what adapters do."""
 
 import numpy as np
 import pytest
