@@ -6,14 +6,16 @@ tests of bias; the sentences insult, and are never printed). Features are averag
 About half of the sentences are trained on; those with the same features are in one half, but for
 what is planted.
 
-Planted: half of one group's training labels, drawn at random, are flipped, for each of the 50
-groups in turn. For the report to find a gap the head must have one: a linear head of 25 features
-can't follow one group's labels and has none, and nothing is to be found. Nearest neighbours follow
-where sentences are split at random, so that one with the same features may be among the training
-samples: claimed is that they are found as significantly less accurate, in at least 9 of 10 groups.
-That was first tried with same features kept in one half, where no head has much of a gap; it is
-shown too. So are labels of one class alone flipped (half of the group's), which a linear head does
-learn from.
+Planted: half of one group's training labels, drawn at random, are flipped, for one group after the
+other. 13 of the 50 groups are left out, since the word that tells them has no vector: their
+sentences have the same features, and no head can have a gap in one of them alone; so are groups in
+which a gap was found before. A linear head of 25 features can't follow one group's labels, and has
+no gap to be found. The nearest neighbour of each sentence follows, where sentences are split at
+random, so that one with the same features is often among the training sentences: claimed is that
+the group is then found as significantly less accurate, in at least 9 of 10 groups, by about 45 test
+sentences each. Shown beside it is what was tried before, where the gap is smaller or none: a vote
+of five neighbours, and same features kept in one half. So are the labels of one class alone flipped
+(half of the group's), which a linear head does learn from; and whole kinds of identity.
 
 Shuffled: the group column is shuffled 100 times over the test sentences as the heads answered them.
 The test's level is 0.05 for all groups together; claimed is that the interval of the rate of false
@@ -38,7 +40,7 @@ from measure import ASSETS, Bar, finish, machine, parser
 from edgetl.data import Dataset
 from edgetl.evaluate import group_change, group_report
 from edgetl.evaluate.metrics import wilson_interval
-from edgetl.heads import select_head
+from edgetl.heads import Head, KnnHead, select_head
 from edgetl.transfer.group_balance import GroupBalanced, GroupDro
 from edgetl.transfer.method import HeadTask
 
@@ -46,12 +48,13 @@ LABELS = ("nontoxic", "toxic")
 SHUFFLES = 100
 SCARCE = ("sexuality", "religion")
 KEPT = 0.05
+PERMUTATIONS = 2000
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 def run(arguments: argparse.Namespace) -> tuple[dict, list[Bar]]:
     """Measure all of it; figures and bars."""
-    say = (lambda text: None) if getattr(arguments, "json", False) else print
+    say = (lambda text: None) if getattr(arguments, "json", False) else _say
     data = Sentences(seed=0)
     say(
         f"{len(data.train)} training and {len(data.test)} test sentences, "
@@ -102,9 +105,24 @@ class Sentences:
         half = np.random.default_rng(seed).random(same.max() + 1) < 0.5
         self.train, self.test = np.flatnonzero(half[same]), np.flatnonzero(~half[same])
 
+    def blurred(self, names) -> set[str]:
+        """Groups most of whose sentences have the features of another group's sentence."""
+        inside: dict[bytes, set[str]] = {}
+        for row, name in zip(self.X, names.tolist(), strict=True):
+            inside.setdefault(row.tobytes(), set()).add(name)
+        shared = np.array([len(inside[row.tobytes()]) > 1 for row in self.X])
+        return {name for name in set(names.tolist()) if shared[names == name].mean() > 0.5}
+
     def report(self, answers, groups, *, seed: int = 0):
         """The report by group of answers to the test sentences."""
-        return group_report(answers, self.y[self.test], groups, labels=LABELS, seed=seed)
+        return group_report(
+            answers,
+            self.y[self.test],
+            groups,
+            labels=LABELS,
+            seed=seed,
+            permutations=PERMUTATIONS,
+        )
 
 
 def as_it_is(data: Sentences, answers, kind: str, say) -> dict:
@@ -134,58 +152,77 @@ def as_it_is(data: Sentences, answers, kind: str, say) -> dict:
 
 def planted(data: Sentences, say) -> tuple[dict, list[Bar]]:
     """Plant a gap in each group in turn, in two ways, and see whether it is found."""
-    names = np.unique(data.groups).tolist()
     mixed = Sentences(seed=0, apart=False)
     seen = {row.tobytes() for row in mixed.X[mixed.train]}
     shared = np.mean([row.tobytes() in seen for row in mixed.X[mixed.test]])
     say(
-        f"\nplanted in each of {len(names)} groups, one at a time: found as less accurate. Split "
-        f"at random, {100 * shared:.0f} % of test sentences have the features of a training one"
+        f"\nplanted in one group at a time: found as less accurate. Split at random, "
+        f"{100 * shared:.0f} % of test sentences have the features of a training one.\n"
+        f"{len(data.blurred(data.groups))} groups left out, which features can't tell from others"
     )
+    linear = select_head(mixed.X[mixed.train], mixed.y[mixed.train]).head.fixed()
     figures, bars = {}, []
-    for split, sentences, kind, way in (
-        ("split at random", mixed, "knn", "at random"),
-        ("split at random", mixed, "auto", "at random"),
-        ("split at random", mixed, "auto", "one class"),
-        ("same features together", data, "knn", "at random"),
+    for split, sentences, name, head, way, groups in (
+        ("random split", mixed, "nearest neighbour", KnnHead(n_neighbors=1), "at random", "groups"),
+        ("random split", mixed, "5 neighbours", KnnHead(), "at random", "groups"),
+        ("random split", mixed, f"{linear.kind} head", linear, "at random", "groups"),
+        ("random split", mixed, f"{linear.kind} head", linear, "one class", "groups"),
+        (
+            "features apart",
+            data,
+            "nearest neighbour",
+            KnnHead(n_neighbors=1),
+            "at random",
+            "groups",
+        ),
+        ("features apart", data, "5 neighbours", KnnHead(), "at random", "groups"),
+        ("random split", mixed, "5 neighbours", KnnHead(), "at random", "kinds"),
+        ("random split", mixed, f"{linear.kind} head", linear, "one class", "kinds"),
     ):
-        found, others, gaps = in_turn(sentences, names, kind, way)
-        low, high = wilson_interval(found, len(names))
-        what = f"{split}, {kind} head, flipped {way}"
+        found, others, gaps = in_turn(sentences, head, way, getattr(sentences, groups))
+        low, high = wilson_interval(found, len(gaps))
+        what = f"{split}, {name}, flipped {way}, {groups}"
         say(
-            f"{what:<54}{found:>3} of {len(names)} ({100 * low:.0f} to {100 * high:.0f} %), median "
+            f"{what:<60}{found:>3} of {len(gaps)} ({100 * low:.0f} to {100 * high:.0f} %), median "
             f"gap {100 * np.median(gaps):+.1f} points; others newly found: {others}"
         )
-        figures[what] = {"found": found, "of": len(names), "gaps": gaps, "others": others}
+        figures[what] = {"found": found, "of": len(gaps), "gaps": gaps, "others": others}
         if not bars:
-            name = f"planted gaps found, {what}, of {len(names)} groups"
-            bars.append(Bar(name, found / len(names), ">=", 0.9))
+            bars.append(Bar(f"planted gaps found, {what}", found / len(gaps), ">=", 0.9))
     return figures, bars
 
 
-def in_turn(data: Sentences, names: list[str], kind: str, way: str) -> tuple[int, int, list[float]]:
-    """Gaps found that were not before, in planted groups and in others; and all planted gaps."""
-    X, groups = data.X[data.test], data.groups[data.test]
-    clean = select_head(data.X[data.train], data.y[data.train], head=kind).head.predict(X)
-    known = set(data.report(clean, groups).found)
+def in_turn(data: Sentences, head: Head, way: str, names) -> tuple[int, int, list[float]]:
+    """Gaps found, in planted groups and newly in others; and all planted gaps.
+
+    The head is fitted as it is: its strength was chosen once.
+    """
+    groups = names[data.test]
+    known = set(data.report(refitted(head, data, data.y[data.train]), groups).found)
     found, others, gaps = 0, 0, []
-    for number, name in enumerate(names):
-        labels = flipped(data, name, way, seed=number)
-        head = select_head(data.X[data.train], labels, head=kind).head
-        report = data.report(head.predict(X), groups)
+    planted_in = sorted(set(names.tolist()) - data.blurred(names) - known)
+    for number, name in enumerate(planted_in):
+        labels = flipped(data, names == name, way, seed=number)
+        report = data.report(refitted(head, data, labels), groups)
         (score,) = [score for score in report.groups if score.group == name]
         gaps.append(score.gap)
-        found += score.found and score.gap < 0 and name not in known
+        found += score.found and score.gap < 0
         others += len(set(report.found) - known - {name})
-        sys.stderr.write(f"\r{kind}, {way}: {number + 1}/{len(names)} ")
+        sys.stderr.write(f"\r{head.kind}, {way}: {number + 1}/{len(planted_in)} ")
     sys.stderr.write("\n")
     return found, others, gaps
 
 
-def flipped(data: Sentences, group: str, way: str, *, seed: int):
-    """Training labels with half of a group's turned round."""
+def refitted(head: Head, data: Sentences, labels):
+    """Answers to the test sentences by such a head, fitted to these training labels."""
+    fresh = type(head)(**head.get_params())
+    return fresh.fit(data.X[data.train], labels).predict(data.X[data.test])
+
+
+def flipped(data: Sentences, inside, way: str, *, seed: int):
+    """Training labels with half of those turned round that lie inside a group."""
     labels = data.y[data.train].copy()
-    members = np.flatnonzero(data.groups[data.train] == group)
+    members = np.flatnonzero(inside[data.train])
     if way == "at random":
         chosen = np.random.default_rng(seed).permutation(members)[: len(members) // 2]
     else:
@@ -268,6 +305,10 @@ def mitigated(data: Sentences, say) -> tuple[dict, list[Bar]]:
             )
         )
     return figures, bars
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def main() -> int:

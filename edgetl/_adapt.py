@@ -197,6 +197,7 @@ def adapt(
         baselines=baselines,
         roles={"no adaptation": "told"} if way.for_groups else None,
         groups=measured.samples.groups,
+        column=options.groups,
     )
     evidence = dataclasses.replace(
         evidence,

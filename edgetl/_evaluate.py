@@ -82,6 +82,7 @@ def evaluate_bundle(
             notes=notes,
         ),
         groups=measured.samples.groups,
+        column=options.groups,
     )
     evidence = dataclasses.replace(
         evidence, run=dataclasses.replace(evidence.run, seconds=clock.seconds)

@@ -174,11 +174,14 @@ def test_groups_of_a_table(textures, strengths, tmp_path, capsys):
     assert main(command(data, strengths, "-o", output, "--groups", "site", "--json")) == 0
     report = json.loads(capsys.readouterr().out)["evidence"]["extra"]["groups"]
     scores = {score["group"]: score for score in report["groups"]}
-    assert report["worst"] == "west" and scores["west"]["accuracy"] == 0
+    assert (
+        report["column"] == "site" and report["worst"] == "west" and scores["west"]["accuracy"] == 0
+    )
     assert scores["west"]["found"] and scores["west"]["gap_high"] < 0
     assert sum(score["n"] for score in scores.values()) == 70
     assert "change" not in report
-    assert "less accurate than the others" in str(edgetl.Bundle.load(output).evidence)
+    shown = str(edgetl.Bundle.load(output).evidence)
+    assert "groups       by site: 1 less accurate" in shown
 
 
 @pytest.mark.parametrize(("way", "kind"), [("balanced", "ridge"), ("dro", "softmax")])

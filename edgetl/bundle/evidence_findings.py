@@ -63,7 +63,8 @@ def group_notes(extra: Mapping[str, Any], clean: Callable[[str], str]) -> list[t
     try:
         report = extra["groups"]
         total = len(report["groups"])
-        notes = [("groups", clean(report["sentence"]))]
+        named = f"by {clean(str(report['column']))}: " if report.get("column") else ""
+        notes = [("groups", named + clean(report["sentence"]))]
         if total:
             notes.append(
                 (

@@ -35,7 +35,7 @@ from edgetl.evaluate.significance import (
 ALPHA = 0.05
 MIN_SAMPLES = 20
 """Smaller groups are not tested: even an accuracy of 50 % would have an interval of 40 points."""
-_RESAMPLES = 400
+_RESAMPLES = 200
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ def evaluate_head(
     baselines: Mapping[str, Guesses] | None = None,
     roles: Mapping[str, Role] | None = None,
     groups: Sequence[str] | None = None,
+    column: str | None = None,
 ) -> Evidence:
     """Measure a fitted head on samples it was not fitted on.
 
@@ -52,6 +53,7 @@ def evaluate_head(
         roles: What a baseline means for the verdict, where `edgetl.evaluate.verdict` would not say
             so.
         groups: (n,) group of each sample, ``""`` for none; without it there is no report by group.
+        column: What the groups are called, for whoever reads the report.
 
     Raises:
         ValueError: Shapes that do not fit, no sample, or rows that are no probabilities.
@@ -75,7 +77,8 @@ def evaluate_head(
     }
     if groups is not None:
         plain = compared.get("no adaptation")
-        extra["groups"] = _by_group(predictions, targets, groups, labels, plain, seed=run.seed)
+        by_group = _by_group(predictions, targets, groups, labels, plain, seed=run.seed)
+        extra["groups"] = {"column": column or "", **by_group}
     return Evidence(
         labels=tuple(labels),
         n_train=int(counts.sum()),

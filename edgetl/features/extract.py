@@ -131,7 +131,7 @@ def extract(
         store: Where features are kept; None to compute all of them and keep nothing.
         options: How to go about it.
         tap: What takes the inputs too, as they are computed; it gets nothing of samples whose
-            features are stored or shared, nor where the engine prepares photos by itself.
+            features are stored or shared, nor of photos that the engine decodes by itself.
 
     Raises:
         DataError: With ``strict``, samples can't be used; or features don't fit float16.
@@ -197,7 +197,9 @@ def _compute(
     stream = open_photos(batch_size) if open_photos is not None else None
     pipeline: Pipeline | PhotoPipeline
     if stream is not None:
-        pipeline = PhotoPipeline(stream, preprocess, ledger, batch_size=batch_size, workers=workers)
+        pipeline = PhotoPipeline(
+            stream, preprocess, ledger, batch_size=batch_size, workers=workers, tap=tap
+        )
     else:
         pipeline = Pipeline(
             engine, preprocess, ledger, batch_size=batch_size, workers=workers, tap=tap

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edgetl import decode
 from edgetl.errors import DataError
-from edgetl.features.pipeline import Seconds, Sink, attend, load
+from edgetl.features.pipeline import Seconds, Sink, Tap, attend, load
 
 if TYPE_CHECKING:
     from edgetl.decode import Source
@@ -41,10 +41,12 @@ class PhotoPipeline:
 
     Args:
         stream: Of the engine.
-        preprocess: How photos become its input; only how JPEG files are decoded matters here.
+        preprocess: How photos become its input; how JPEG files are decoded matters here, and what a
+            tap gets.
         sink: Where results go.
         batch_size: Photos of one batch.
         workers: Number of threads that read and decode.
+        tap: What takes inputs too: those of photos that are decoded here, made for it.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class PhotoPipeline:
         *,
         batch_size: int,
         workers: int,
+        tap: Tap | None = None,
     ) -> None:
+        self._tap = tap
         self._stream = stream
         self._preprocess = preprocess
         self._sink = sink
@@ -125,6 +129,10 @@ class PhotoPipeline:
         except DataError as error:
             self._sink.failed(position, str(error))
             return
+        if self._tap is not None and self._tap.wants(position) and not isinstance(photo, bytes):
+            started = time.perf_counter()
+            self._tap.take(np.array([position]), self._preprocess.apply(photo)[None])
+            spent.preprocess += time.perf_counter() - started
         self._put((position, photo, size))
 
     def _decode(self, content: Source) -> tuple[NDArray[np.uint8] | bytes, int]:

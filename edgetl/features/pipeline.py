@@ -52,6 +52,9 @@ class Sink(Protocol):
 class Tap(Protocol):
     """What takes the engine's inputs too. It is called from several threads."""
 
+    def wants(self, position: int) -> bool:
+        """Whether the input of the sample is of any use, where it would have to be made."""
+
     def take(self, positions: NDArray[np.int64], batch: NDArray[Any]) -> None:
         """Take the inputs (n, ...) of the samples at `positions` (n,), before they are reused."""
 

@@ -83,6 +83,10 @@ class PixelTap:
         self.rows: dict[int, NDArray[np.float32]] = {}
         self._lock = threading.Lock()
 
+    def wants(self, position: int) -> bool:
+        """Whether this sample's row is to be kept."""
+        return bool(self.wanted[position])
+
     def take(self, positions: NDArray[np.int64], batch: NDArray[Any]) -> None:
         """Keep the rows of what is wanted of a batch (m, ...); from any thread."""
         chosen = np.flatnonzero(self.wanted[positions])

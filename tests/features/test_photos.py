@@ -12,6 +12,7 @@ from toy import DIM, PREPROCESS, ToyEngine, open_store
 from edgetl import decode
 from edgetl.engines.torch_photos import TorchPhotos
 from edgetl.features import ExtractOptions, extract, photos
+from edgetl.features.pixels import PixelEngine, PixelTap
 
 
 class Means(torch.nn.Module):
@@ -184,3 +185,15 @@ def test_too_few_features_are_noticed(monkeypatch, sources):
     monkeypatch.setattr(TorchPhotos, "collect", one_less)
     with pytest.raises(ValueError, match="the engine gave 3 features for 4"):
         run(PhotoEngine(), sources, batch_size=4)
+
+
+def test_a_tap_takes_what_is_decoded_here(sources):
+    """The same rows as of inputs in batches."""
+    wanted = np.arange(len(sources)) != 6
+    taps = [PixelTap(PixelEngine(PREPROCESS), wanted) for _ in range(2)]
+    for tap, engine in zip(taps, (PhotoEngine(), ToyEngine()), strict=True):
+        extract(sources, engine=engine, preprocess=PREPROCESS, tap=tap)
+    assert sorted(taps[0].rows) == sorted(taps[1].rows)
+    assert len(taps[0].rows) == len(sources) - 3, "one is damaged, one repeats, one is not wanted"
+    for place, row in taps[1].rows.items():
+        np.testing.assert_array_equal(taps[0].rows[place], row)
