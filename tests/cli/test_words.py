@@ -11,6 +11,9 @@ import edgetl
 from edgetl.cli.main import main
 
 LABELS = ("blue", "green_grass", "red")
+UNTIMED = edgetl.ExportOptions(
+    graph=edgetl.GraphOptions(search=edgetl.SearchOptions(allow_slower=True)), verify_seconds=0.05
+)
 COLOURS = {"blue": (60, 70, 190), "green_grass": (60, 170, 70), "red": (190, 60, 70)}
 
 
@@ -135,7 +138,7 @@ def test_an_export_keeps_the_head_that_a_method_made(photos, open_clip_pair, tmp
     exported = edgetl.export(
         before,
         edgetl.OnnxRuntime(),
-        options=edgetl.ExportOptions(verify_seconds=0.05),
+        options=UNTIMED,
     )
     for name, array in before.head.arrays().items():
         np.testing.assert_array_equal(exported.head.arrays()[name], array)
@@ -147,7 +150,7 @@ def test_an_export_keeps_the_head_that_a_method_made(photos, open_clip_pair, tmp
         edgetl.OnnxRuntime(),
         calibration=photos,
         test=draw(tmp_path / "others", 3, seed=1),
-        options=edgetl.ExportOptions(verify_seconds=0.05),
+        options=UNTIMED,
     )
     assert exported.evidence.n_test == 9
     for name, array in named.head.arrays().items():
