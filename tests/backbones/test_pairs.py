@@ -1,6 +1,7 @@
 """Image-text pairs against open_clip and transformers themselves, with small random weights."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from edgetl.backbones import load_backbone
 from edgetl.decode import read_image
 from edgetl.engines import OrtEngine
-from edgetl.errors import WeightsError
+from edgetl.errors import MissingDependencyError, WeightsError
 from edgetl.exporter.graph import feature_graph
 from edgetl.preprocess import Preprocess
 from edgetl.transfer.prompts import embed_classes, sentences, zero_shot_head
@@ -230,3 +231,12 @@ def test_a_tokenizer_that_is_not_here(kind, folder):
     assert backbone.features(np.zeros((1, 3, 32, 32), np.float32)).shape == (1, 16)
     with pytest.raises(WeightsError, match=r"the tokenizer of .* can't be had"):
         backbone.text_tower.embed(["a photo"])
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("open_clip/ViT-B-32", "open_clip"), ("hf-clip/a/b", "transformers")]
+)
+def test_a_missing_package_names_its_extra(name, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=rf"{package} .*edgetl\[clip\]"):
+        load_backbone(name)
