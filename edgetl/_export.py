@@ -22,7 +22,7 @@ from edgetl.exporter import gates
 from edgetl.exporter.job import ExportOptions, Job, Parts
 from edgetl.exporter.job_draft import checks_of, compiled, draft_of, keep, record_of, refitted
 from edgetl.exporter.job_parts import build, extracted, reference_parts
-from edgetl.exporter.samples import spread
+from edgetl.exporter.samples import REPLACED, spread
 from edgetl.exporter.verify import (
     LEAST_SAMPLES,
     VerifyOptions,
@@ -82,7 +82,8 @@ def export(
     if output is not None:
         _check_output(source, Path(output))
     parts = reference_parts(source, calibration, test, options)
-    parts = dataclasses.replace(parts, notes=(*parts.notes, *kept))
+    notes = (note for note in parts.notes if options.refit or note != REPLACED)
+    parts = dataclasses.replace(parts, notes=(*notes, *kept))
     _check_enough(parts)
     job = Job(source, target, limits, parts, options)
 

@@ -7,6 +7,7 @@ comes with the backbone. It knows transformers' files and its CLIPModel; weights
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,8 @@ from edgetl.preprocess import Preprocess
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-_TOKENIZERS = (("tokenizer.json",), ("vocab.json",), ("merges.txt",))
+_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+"""Either of these sets of files."""
 _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # by Pillow's numbers
 # Buffers that files of older versions have.
 _SPARE = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
@@ -132,6 +134,12 @@ def _text_tower(library: Any, model: Any, folder: Path, name: str) -> TextTower:
     def tokenizer() -> Any:
         """Made when it is first needed: whoever wants features alone needs no files of it."""
         if not tokenizers:
+            # Without files transformers makes one that knows no word, and says nothing.
+            if not any(all((folder / file).is_file() for file in own) for own in _TOKENIZERS):
+                raise WeightsError(
+                    f"the tokenizer of {name} can't be had: {folder} has neither tokenizer.json "
+                    "nor vocab.json with merges.txt"
+                )
             try:
                 tokenizers.append(
                     library.AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -168,11 +176,9 @@ def _fetched(repository: str, name: str, weights: bool) -> Path:
     """The folder of the hub's cache with the files that are needed."""
     config = fetch_from_hub(repository, ("config.json",), name=name)
     fetch_from_hub(repository, _PROCESSORS, name=name)
-    for filenames in _TOKENIZERS:
-        try:
-            fetch_from_hub(repository, filenames, name=name)
-        except WeightsError:  # some have one file, others two
-            continue
+    for filename in (filename for own in _TOKENIZERS for filename in own):
+        with contextlib.suppress(WeightsError):  # missed when it is needed, if it is
+            fetch_from_hub(repository, (filename,), name=name)
     if weights:
         fetch_from_hub(repository, _WEIGHTS, name=name)
     return config.parent

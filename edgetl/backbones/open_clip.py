@@ -237,7 +237,8 @@ def _text_tower(
         return tokenizers[0]
 
     def encode(texts: list[str]) -> torch.Tensor:
-        found: torch.Tensor = model.encode_text(tokenizer()(texts))
+        tokens = tokenizer()(texts, context_length=int(model.context_length))
+        found: torch.Tensor = model.encode_text(tokens)
         return found
 
     def count(text: str) -> int:

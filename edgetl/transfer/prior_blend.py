@@ -37,6 +37,8 @@ class PriorBlend:
         accuracies: (shares,) held-out accuracy of each share; empty where nothing could be held
             out.
         shares: What they are of.
+        log_losses: (shares,) held-out log loss of each in nats, after its temperature; likewise.
+        temperatures: (shares,) of each; likewise.
         hits: (n,) whether the blend got each sample right when it was held out; empty likewise.
     """
 
@@ -44,6 +46,8 @@ class PriorBlend:
     share: float
     accuracies: tuple[float, ...]
     shares: tuple[float, ...] = SHARES
+    log_losses: tuple[float, ...] = ()
+    temperatures: tuple[float, ...] = ()
     hits: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_), repr=False)
 
 
@@ -106,13 +110,18 @@ def blend_with_prior(
     alone = _losses(learned)
     best = int(losses.mean(axis=1).argmin())
     gains = alone - losses[best]
-    accuracies = tuple(one.accuracy for one in held)
+    table = (
+        tuple(one.accuracy for one in held),
+        tuple(shares),
+        tuple(losses.mean(axis=1).tolist()),
+        tuple(one.temperature for one in held),
+    )
     if not gains.mean() > errors * gains.std() / len(gains) ** 0.5:
         head = _blended(ridge, prior, (1.0, 0.0), learned.temperature)
-        return PriorBlend(head, 0.0, accuracies, tuple(shares), learned.hits)
+        return PriorBlend(head, 0.0, *table, learned.hits)
     parts = (1 - shares[best]) / learned.temperature, shares[best] / prior.temperature_
     head = _blended(ridge, prior, parts, held[best].temperature)
-    return PriorBlend(head, shares[best], accuracies, tuple(shares), held[best].hits)
+    return PriorBlend(head, shares[best], *table, held[best].hits)
 
 
 def _losses(held: HeldOut) -> FloatArray:

@@ -145,7 +145,7 @@ def _fine_tune(row: Measured, median: float, *, trainable: bool) -> tuple[bool, 
     )
     if not trainable:
         return False, f"{text}; but an ONNX file can't be trained, only the network it came from"
-    return True, f"{text}; not measured here"
+    return True, f"{text}; not measured here: adapt with --method finetune, and compare"
 
 
 def _labels(row: Measured) -> tuple[float | None, str]:

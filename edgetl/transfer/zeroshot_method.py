@@ -164,12 +164,14 @@ class Zeroshot(Method):
                 kind="blend",
                 parameters={"share": share},
                 accuracy=accuracy,
-                log_loss=None,
-                temperature=blend.head.temperature_,
+                log_loss=loss,
+                temperature=temperature,
                 chosen=share == blend.share,
                 seconds=0.0,
             )
-            for share, accuracy in zip(blend.shares, blend.accuracies, strict=True)
+            for share, accuracy, loss, temperature in zip(
+                blend.shares, blend.accuracies, blend.log_losses, blend.temperatures, strict=True
+            )
         ]
         reason = (
             f"{100 * blend.share:g} % of the head from words, the rest from ridge on the training "
@@ -180,7 +182,7 @@ class Zeroshot(Method):
             blend.head.coef_, blend.head.intercept_, temperature=blend.head.temperature_
         )
         words = Candidate(**{**vars(alone), "chosen": False})
-        return Selection(fitted, (words, *rows), reason, len(task.targets))
+        return Selection(fitted, (words, *rows), reason, len(task.targets), blend.hits)
 
     def _carried_over(self, task: HeadTask) -> Selection:
         """ESZSL from the seen classes to all, with the seen ones' advantage taken off."""

@@ -1,6 +1,7 @@
 """Image-text pairs against open_clip and transformers themselves, with small random weights."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from edgetl.backbones import load_backbone
 from edgetl.decode import read_image
 from edgetl.engines import OrtEngine
-from edgetl.errors import WeightsError
+from edgetl.errors import MissingDependencyError, WeightsError
 from edgetl.exporter.graph import feature_graph
 from edgetl.preprocess import Preprocess
 from edgetl.transfer.prompts import embed_classes, sentences, zero_shot_head
@@ -188,3 +189,54 @@ def test_transformers_names(hf_pair):
     (hf_pair / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
     with pytest.raises(ValueError, match="type 'bert'; 'clip' is supported"):
         load_backbone(f"hf-clip/{hf_pair}")
+
+
+@pytest.mark.parametrize("name", ["open_clip/ViT-B-32.laion2b_s34b_b79k", "hf-clip/some/pair@v1"])
+def test_a_pair_in_the_hubs_cache_is_used_offline(
+    name, open_clip_pair, hf_pair, monkeypatch, tmp_path
+):
+    asked = []
+
+    def cached(repository, filename, revision):
+        asked.append((repository, revision))
+        path = (hf_pair if name.startswith("hf") else open_clip_pair) / filename
+        return str(path) if path.is_file() else None
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", cached)
+    if name.startswith("open_clip"):
+        import open_clip
+
+        config = json.loads((open_clip_pair / "open_clip_config.json").read_text())
+        monkeypatch.setattr(open_clip, "get_model_config", lambda name: config["model_cfg"])
+        build = _builder(open_clip.create_model, open_clip_pair)
+        monkeypatch.setattr(open_clip, "create_model", build)
+        expected = ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", None)
+    else:
+        expected = ("some/pair", "v1")
+    backbone = load_backbone(name)
+    assert set(asked) == {expected}
+    assert backbone.name == name
+    assert backbone.text_tower.embed(["a photo of a watch"]).shape == (1, backbone.dim)
+
+
+def test_a_tokenizer_that_is_not_here(kind, folder):
+    if kind == "open_clip":
+        config = json.loads((folder / "open_clip_config.json").read_text())
+        config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "someone/words"
+        (folder / "open_clip_config.json").write_text(json.dumps(config))
+    else:
+        for file in folder.glob("tokenizer*"):
+            file.unlink()
+    backbone = load_backbone(f"{kind}/{folder}")
+    assert backbone.features(np.zeros((1, 3, 32, 32), np.float32)).shape == (1, 16)
+    with pytest.raises(WeightsError, match=r"the tokenizer of .* can't be had"):
+        backbone.text_tower.embed(["a photo"])
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("open_clip/ViT-B-32", "open_clip"), ("hf-clip/a/b", "transformers")]
+)
+def test_a_missing_package_names_its_extra(name, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=rf"{package} .*edgetl\[clip\]"):
+        load_backbone(name)

@@ -11,20 +11,27 @@ import edgetl
 from edgetl.cli.main import main
 
 LABELS = ("blue", "green_grass", "red")
+UNTIMED = edgetl.ExportOptions(
+    graph=edgetl.GraphOptions(search=edgetl.SearchOptions(allow_slower=True)), verify_seconds=0.05
+)
 COLOURS = {"blue": (60, 70, 190), "green_grass": (60, 170, 70), "red": (190, 60, 70)}
+
+
+def draw(root, count, *, seed=0):
+    """So many noisy photos of each of three colours."""
+    generator = np.random.default_rng(seed)
+    for label, colour in COLOURS.items():
+        folder = root / label
+        folder.mkdir(parents=True)
+        for place in range(count):
+            pixels = generator.normal(colour, 40, (36, 40, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{place}.png")
+    return root
 
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two dozen noisy photos of each of three colours."""
-    generator = np.random.default_rng(0)
-    for label, colour in COLOURS.items():
-        folder = tmp_path / "photos" / label
-        folder.mkdir(parents=True)
-        for place in range(24):
-            pixels = generator.normal(colour, 40, (36, 40, 3)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{place}.png")
-    return tmp_path / "photos"
+    return draw(tmp_path / "photos", 24)
 
 
 def run(capsys, *words):
@@ -131,8 +138,21 @@ def test_an_export_keeps_the_head_that_a_method_made(photos, open_clip_pair, tmp
     exported = edgetl.export(
         before,
         edgetl.OnnxRuntime(),
-        options=edgetl.ExportOptions(verify_seconds=0.05),
+        options=UNTIMED,
     )
     for name, array in before.head.arrays().items():
         np.testing.assert_array_equal(exported.head.arrays()[name], array)
     assert any("kept as the method few made it" in note for note in exported.evidence.run.notes)
+
+    named = edgetl.from_words(LABELS, backbone=f"open_clip/{open_clip_pair}")
+    exported = edgetl.export(
+        named,
+        edgetl.OnnxRuntime(),
+        calibration=photos,
+        test=draw(tmp_path / "others", 3, seed=1),
+        options=UNTIMED,
+    )
+    assert exported.evidence.n_test == 9
+    for name, array in named.head.arrays().items():
+        np.testing.assert_array_equal(exported.head.arrays()[name], array)
+    assert not any("refitted" in note for note in exported.evidence.run.notes)

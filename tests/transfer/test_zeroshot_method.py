@@ -91,6 +91,11 @@ def test_the_blend_beats_words_and_photos():
         np.testing.assert_allclose(
             stored.predict_proba(queries), selection.head.predict_proba(queries), atol=1e-4
         )
+        losses = [row.log_loss for row in selection.candidates[1:]]
+        assert chosen[0].log_loss == min(losses)
+        if task.details["share"] > 0:  # ridge alone is on its own scale
+            assert chosen[0].temperature == pytest.approx(selection.head.temperature_)
+        assert selection.hits.mean() == chosen[0].accuracy
     assert np.mean(gains) > 0.02 and np.mean(over) > 0.02
 
 
