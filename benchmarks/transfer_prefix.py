@@ -64,6 +64,20 @@ def one_thread():
         torch.set_num_threads(before)
 
 
+@contextmanager
+def cache_folder(keep):
+    """A cache of this benchmark's own: `keep`, or a temporary folder."""
+    with tempfile.TemporaryDirectory() as temporary:
+        before = os.environ.get("EDGETL_CACHE_DIR")
+        os.environ["EDGETL_CACHE_DIR"] = keep or temporary
+        try:
+            yield
+        finally:
+            del os.environ["EDGETL_CACHE_DIR"]
+            if before is not None:
+                os.environ["EDGETL_CACHE_DIR"] = before
+
+
 def preprocess_of(network, size):
     return dataclasses.replace(network.preprocess, size=size, resize=size)
 
@@ -127,7 +141,6 @@ def accuracies(data, quiet):
         "head": {"tuned": tuned.head.kind, "frozen 224": frozen.head.kind},
         "tuned": tuned.accuracy,
         "gain": [plain.gain, plain.gain_low, plain.gain_high],
-        "seconds": tuned.run.seconds,
         "method": tuned.extra["method"],
     }
 
@@ -140,15 +153,8 @@ def run(arguments: argparse.Namespace) -> tuple[dict, list[Bar]]:
     with one_thread():
         part = np.random.default_rng(0).permutation(len(data["y_train"]))[:IMAGES]
         fast = speed(list(data["x_train"][part]), data["y_train"][part])
-        with tempfile.TemporaryDirectory() as cache:
-            before = os.environ.get("EDGETL_CACHE_DIR")
-            os.environ["EDGETL_CACHE_DIR"] = cache
-            try:
-                good = accuracies(data, quiet)
-            finally:
-                del os.environ["EDGETL_CACHE_DIR"]
-                if before is not None:
-                    os.environ["EDGETL_CACHE_DIR"] = before
+        with cache_folder(getattr(arguments, "keep", None)):
+            good = accuracies(data, quiet)
     plain, cached = fast["seconds"]["plain"], fast["seconds"]["cached"]
     best = max(good["frozen"].values())
     if not quiet:
@@ -165,7 +171,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict, list[Bar]]:
         print(
             f"tuned, {SIZE} px: {good['tuned']:.3f} ({good['head']['tuned']} head), "
             f"{100 * gain:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}] beside the frozen one "
-            f"of that size; adapting took {good['seconds']:.0f} s"
+            f"of that size; best epoch {good['method']['details']['best_epoch']}:"
         )
         for row in good["method"]["details"]["history"]:
             print("  " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()))
@@ -185,7 +191,9 @@ def run(arguments: argparse.Namespace) -> tuple[dict, list[Bar]]:
 
 def main() -> int:
     """Run it alone."""
-    arguments = parser(__doc__).parse_args()
+    options = parser(__doc__)
+    options.add_argument("--keep", help="a folder to go on from where a run was interrupted")
+    arguments = options.parse_args()
     if not arguments.json:
         print(machine("torch", "timm", "onnxruntime"), flush=True)
     figures, bars = run(arguments)
