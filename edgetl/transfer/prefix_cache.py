@@ -161,8 +161,11 @@ class PrefixCache:
     def _open(self, folder: Path, key: str, row: int) -> None:
         """Map both files, with room for all rows, and look up which are there."""
         index = folder / f"{key}.index"
-        before = index.stat().st_size // _RECORD.itemsize if index.is_file() else 0
-        self.capacity = min(self._bound, max(len(self._ids), before))
+        known = np.fromfile(index, _RECORD) if index.is_file() else np.empty(0, _RECORD)
+        wanted = {bytes(item): position for position, item in enumerate(self._ids)}
+        missing = len(wanted.keys() - {bytes(item) for item in known["id"]})
+        empty = int((known["check"] == 0).sum())
+        self.capacity = min(self._bound, len(known) + max(0, missing - empty))
         count = max(self.capacity, 1)
         _reserve(folder / f"{key}.rows", count * max(row, 1))
         _reserve(index, count * _RECORD.itemsize)
@@ -170,16 +173,18 @@ class PrefixCache:
             folder / f"{key}.rows", self.dtype, "r+", shape=(count, *self.shape)
         )
         self._records: NDArray[Any] = np.memmap(index, _RECORD, "r+", shape=(count,))
-        wanted = {bytes(item): position for position, item in enumerate(self._ids)}
         self._row_of = np.full(len(self._ids), -1, np.int64)
         self._checked = np.zeros(count, np.bool_)
-        self._free: list[int] = []
+        stale: list[int] = []
+        empties: list[int] = []
         for place in range(self.capacity - 1, -1, -1):
             position = wanted.pop(bytes(self._records[place]["id"]), None)
-            if position is None:
-                self._free.append(place)  # empty, or of a sample that is not needed now
-            else:
+            if position is not None:
                 self._row_of[position] = place
+            else:
+                (stale if self._records[place]["check"] else empties).append(place)
+        # Taken from the end: rows that are not needed now give way last.
+        self._free: list[int] = stale + empties
 
     def _checksum(self, row: int) -> int:
         """Never 0, which is what an empty record has."""

