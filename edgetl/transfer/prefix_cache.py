@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.errors import StorageError
-from edgetl.features.lease import Lease
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -64,6 +67,9 @@ class PrefixCache:
     ) -> None:
         self._stack = contextlib.ExitStack()
         self._ids = np.ascontiguousarray(ids)
+        self._rows: NDArray[Any]
+        self._records: NDArray[Any]
+        self._free: list[int]
         self.dtype = np.dtype(dtype)
         self.shape = shape
         row = int(np.prod(shape)) * self.dtype.itemsize
@@ -138,7 +144,7 @@ class PrefixCache:
 
     def close(self) -> None:
         """Let go of the file, and remove it if it was temporary."""
-        self._rows = self._records = np.empty(0)
+        self._rows, self._records = np.empty(0), np.empty(0)
         self._row_of = np.full(len(self._ids), -1)
         self._free = []
         self._stack.close()
@@ -148,10 +154,8 @@ class PrefixCache:
     ) -> Path:
         if root is not None:
             root.mkdir(parents=True, exist_ok=True)
-            lease = Lease(root / f"{key}.lock")
-            stack.callback(lease.close)
-            if stack.enter_context(lease.alone()):
-                lease.touch()
+            if stack.enter_context(_locked(root / f"{key}.lock")):
+                os.utime(root / f"{key}.lock")
                 _prune(root, key, max_bytes)
                 return root
         folder = Path(tempfile.mkdtemp(prefix="edgetl-prefix-"))
@@ -169,10 +173,8 @@ class PrefixCache:
         count = max(self.capacity, 1)
         _reserve(folder / f"{key}.rows", count * max(row, 1))
         _reserve(index, count * _RECORD.itemsize)
-        self._rows: NDArray[Any] = np.memmap(
-            folder / f"{key}.rows", self.dtype, "r+", shape=(count, *self.shape)
-        )
-        self._records: NDArray[Any] = np.memmap(index, _RECORD, "r+", shape=(count,))
+        self._rows = np.memmap(folder / f"{key}.rows", self.dtype, "r+", shape=(count, *self.shape))
+        self._records = np.memmap(index, _RECORD, "r+", shape=(count,))
         self._row_of = np.full(len(self._ids), -1, np.int64)
         self._checked = np.zeros(count, np.bool_)
         stale: list[int] = []
@@ -184,7 +186,7 @@ class PrefixCache:
             else:
                 (stale if self._records[place]["check"] else empties).append(place)
         # Taken from the end: rows that are not needed now give way last.
-        self._free: list[int] = stale + empties
+        self._free = stale + empties
 
     def _checksum(self, row: int) -> int:
         """Never 0, which is what an empty record has."""
@@ -207,6 +209,26 @@ def _reserve(path: Path, size: int) -> None:
         ) from error
 
 
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold a file's lock, unless somebody has it; nobody ever waits. Never held on Windows."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield _lock(descriptor)
+    finally:
+        os.close(descriptor)  # which lets go of the lock, however the process ends
+
+
+def _lock(descriptor: int) -> bool:
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # taken, or a file system without locks
+        return False
+    return True
+
+
 def _prune(root: Path, key: str, max_bytes: int) -> None:
     """Remove the files of other keys, oldest first, while all together are too large."""
     others: Sequence[Path] = sorted(
@@ -217,8 +239,7 @@ def _prune(root: Path, key: str, max_bytes: int) -> None:
     for lock in others:
         if size <= max_bytes:
             return
-        lease = Lease(lock)
-        with contextlib.closing(lease), lease.alone() as alone:
+        with _locked(lock) as alone:
             rows = lock.with_suffix(".rows")
             if alone and rows.is_file():
                 size -= rows.stat().st_size
