@@ -1,6 +1,7 @@
 """Fine-tuning on a toy network: the same weights cached, resumed and by a plain loop in torch."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from edgetl.transfer.finetune import Finetune, Session, finetune
 from edgetl.transfer.methods import load_method
 from edgetl.transfer.photo_views import PhotoViews
 from edgetl.transfer.recipe import Recipe
+from edgetl.transfer.tuning_state import keep_newest
 
 DEFINITION = Preprocess(size=16, resize=16)
 FAST = Recipe(unfreeze=1, epochs=3, views=3, batch_size=16, start="zeros", device="cpu")
@@ -178,6 +180,14 @@ def test_a_damaged_checkpoint_is_not_taken_up(tmp_path):
     (path,) = (tmp_path / "finetune").glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-100])
     assert same(weights(tuned(cache=tmp_path)), weights(whole))
+
+
+def test_old_checkpoints_give_way(tmp_path):
+    for place in range(4):
+        (tmp_path / f"{place}.safetensors").touch()
+        os.utime(tmp_path / f"{place}.safetensors", (place, place))
+    keep_newest(tmp_path / "0.safetensors", 2)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["0", "2", "3"]
 
 
 def test_checkpointing_saves_memory_and_changes_no_weight():

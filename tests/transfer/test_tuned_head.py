@@ -168,10 +168,33 @@ def test_lora_starts_as_no_change_and_merges_into_plain_layers():
         add_lora(torch.nn.Sequential(), attention_layers(torch.nn.Sequential()), rank=2, alpha=1)
 
 
-def test_lora_changes_attention_of_the_stages_that_train_alone():
+def torchvision_vit():
+    models = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    net = models.VisionTransformer(
+        image_size=32, patch_size=8, num_layers=3, num_heads=2, hidden_dim=24, mlp_dim=48
+    )
+    net.heads = torch.nn.Identity()
+    return net.eval()
+
+
+LAYER = "encoder.layers.encoder_layer_{}.self_attention.{}".format
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (vit, {f"blocks.{n}.attn.{part}.weight" for n in (1, 2) for part in ("qkv", "proj")}),
+        (
+            torchvision_vit,
+            {LAYER(n, part) for n in (1, 2) for part in ("in_proj_weight", "out_proj.weight")},
+        ),
+    ],
+)
+def test_lora_changes_attention_of_the_stages_that_train_alone(make, expected):
     pytest.importorskip("peft")
     network = ModuleBackbone(
-        "vit", architecture="vit", module=vit(), preprocess=Preprocess(size=32, resize=32)
+        "vit", architecture="vit", module=make(), preprocess=Preprocess(size=32, resize=32)
     )
     rng = np.random.default_rng(0)
     images = list(rng.integers(0, 256, (24, 32, 32, 3), np.uint8))
@@ -179,5 +202,4 @@ def test_lora_changes_attention_of_the_stages_that_train_alone():
     result = finetune(network, images, np.arange(24) % 2, recipe=recipe)
     before, after = network.module.state_dict(), result.module.state_dict()
     assert before.keys() == after.keys()
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {f"blocks.{n}.attn.{part}.weight" for n in (1, 2) for part in ("qkv", "proj")}
+    assert {name for name in before if not torch.equal(before[name], after[name])} == expected
