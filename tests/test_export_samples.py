@@ -124,7 +124,7 @@ def test_photos_that_were_given_to_test_on_are_measured_on_again(assets, tmp_pat
     found = reference_parts(adapted, None, None, QUICK)
     assert contents(found.test) == files(apart) and contents(found.train) == files(data)
     shutil.rmtree(apart)
-    with pytest.raises(DataError, match="given apart from its data.*--test"):
+    with pytest.raises(DataError, match=r"given apart from its data.*--test"):
         reference_parts(adapted, None, None, QUICK)
     other = copy(assets, tmp_path / "other", "test", 7, 3)
     assert contents(reference_parts(adapted, None, other, QUICK).test) == files(other)

@@ -37,8 +37,11 @@ from edgetl.transfer.recipe import Recipe
 from edgetl.transfer.stages import Stage, find_stages
 from edgetl.transfer.tuned_head import select_tuned_head
 from edgetl.transfer.tuning import Samples, Tuning
+from edgetl.transfer.tuning_state import keep_newest
 
 _FORMAT = 1
+_CHECKPOINTS = 8
+"""Of other runs, that stay in the cache; each is up to five times as large as what trains."""
 
 
 class TunedBackbone(ModuleBackbone):
@@ -298,6 +301,7 @@ class Session:
         checkpoint = None
         if self._cache is not None:
             checkpoint = self._cache / "finetune" / f"{self._run[:40]}.safetensors"
+            keep_newest(checkpoint, _CHECKPOINTS)
         tuning.run(
             self.inputs,
             self.train,

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.errors import StorageError
-from edgetl.features.lease import Lease
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -64,6 +67,9 @@ class PrefixCache:
     ) -> None:
         self._stack = contextlib.ExitStack()
         self._ids = np.ascontiguousarray(ids)
+        self._rows: NDArray[Any]
+        self._records: NDArray[Any]
+        self._free: list[int]
         self.dtype = np.dtype(dtype)
         self.shape = shape
         row = int(np.prod(shape)) * self.dtype.itemsize
@@ -138,7 +144,7 @@ class PrefixCache:
 
     def close(self) -> None:
         """Let go of the file, and remove it if it was temporary."""
-        self._rows = self._records = np.empty(0)
+        self._rows, self._records = np.empty(0), np.empty(0)
         self._row_of = np.full(len(self._ids), -1)
         self._free = []
         self._stack.close()
@@ -148,10 +154,8 @@ class PrefixCache:
     ) -> Path:
         if root is not None:
             root.mkdir(parents=True, exist_ok=True)
-            lease = Lease(root / f"{key}.lock")
-            stack.callback(lease.close)
-            if stack.enter_context(lease.alone()):
-                lease.touch()
+            if stack.enter_context(_locked(root / f"{key}.lock")):
+                os.utime(root / f"{key}.lock")
                 _prune(root, key, max_bytes)
                 return root
         folder = Path(tempfile.mkdtemp(prefix="edgetl-prefix-"))
@@ -161,25 +165,28 @@ class PrefixCache:
     def _open(self, folder: Path, key: str, row: int) -> None:
         """Map both files, with room for all rows, and look up which are there."""
         index = folder / f"{key}.index"
-        before = index.stat().st_size // _RECORD.itemsize if index.is_file() else 0
-        self.capacity = min(self._bound, max(len(self._ids), before))
+        known = np.fromfile(index, _RECORD) if index.is_file() else np.empty(0, _RECORD)
+        wanted = {bytes(item): position for position, item in enumerate(self._ids)}
+        missing = len(wanted.keys() - {bytes(item) for item in known["id"]})
+        empty = int((known["check"] == 0).sum())
+        self.capacity = min(self._bound, len(known) + max(0, missing - empty))
         count = max(self.capacity, 1)
         _reserve(folder / f"{key}.rows", count * max(row, 1))
         _reserve(index, count * _RECORD.itemsize)
-        self._rows: NDArray[Any] = np.memmap(
-            folder / f"{key}.rows", self.dtype, "r+", shape=(count, *self.shape)
-        )
-        self._records: NDArray[Any] = np.memmap(index, _RECORD, "r+", shape=(count,))
-        wanted = {bytes(item): position for position, item in enumerate(self._ids)}
+        self._rows = np.memmap(folder / f"{key}.rows", self.dtype, "r+", shape=(count, *self.shape))
+        self._records = np.memmap(index, _RECORD, "r+", shape=(count,))
         self._row_of = np.full(len(self._ids), -1, np.int64)
         self._checked = np.zeros(count, np.bool_)
-        self._free: list[int] = []
+        stale: list[int] = []
+        empties: list[int] = []
         for place in range(self.capacity - 1, -1, -1):
             position = wanted.pop(bytes(self._records[place]["id"]), None)
-            if position is None:
-                self._free.append(place)  # empty, or of a sample that is not needed now
-            else:
+            if position is not None:
                 self._row_of[position] = place
+            else:
+                (stale if self._records[place]["check"] else empties).append(place)
+        # Taken from the end: rows that are not needed now give way last.
+        self._free = stale + empties
 
     def _checksum(self, row: int) -> int:
         """Never 0, which is what an empty record has."""
@@ -202,6 +209,26 @@ def _reserve(path: Path, size: int) -> None:
         ) from error
 
 
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold a file's lock, unless somebody has it; nobody ever waits. Never held on Windows."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield _lock(descriptor)
+    finally:
+        os.close(descriptor)  # which lets go of the lock, however the process ends
+
+
+def _lock(descriptor: int) -> bool:
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # taken, or a file system without locks
+        return False
+    return True
+
+
 def _prune(root: Path, key: str, max_bytes: int) -> None:
     """Remove the files of other keys, oldest first, while all together are too large."""
     others: Sequence[Path] = sorted(
@@ -212,8 +239,7 @@ def _prune(root: Path, key: str, max_bytes: int) -> None:
     for lock in others:
         if size <= max_bytes:
             return
-        lease = Lease(lock)
-        with contextlib.closing(lease), lease.alone() as alone:
+        with _locked(lock) as alone:
             rows = lock.with_suffix(".rows")
             if alone and rows.is_file():
                 size -= rows.stat().st_size

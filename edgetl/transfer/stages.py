@@ -60,6 +60,8 @@ def find_stages(module: torch.nn.Module, size: int) -> tuple[Stage, ...]:
     Raises:
         ValueError: Its forward code can't be traced, or nothing in it has parameters.
     """
+    if not _count(module):
+        raise ValueError(f"{type(module).__name__} has no parameters to train")
     shapes = _shapes(module, size)
     units = _find_units(module, shapes)
     stages: list[Stage] = []
@@ -74,8 +76,6 @@ def find_stages(module: torch.nn.Module, size: int) -> tuple[Stage, ...]:
             stages.append(found)
     while len(stages) > 1 and _layers(module, stages[-1]) <= 1 < _layers(module, stages[-2]):
         stages[-2:] = [_joined(*stages[-2:])]
-    if not any(stage.parameters for stage in stages):
-        raise ValueError(f"{type(module).__name__} has no parameters to train")
     return tuple(dataclasses.replace(stage, name=_name(module, stage, units)) for stage in stages)
 
 

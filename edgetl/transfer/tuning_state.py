@@ -61,6 +61,15 @@ def load_state(path: Path, *, run: str) -> tuple[dict[str, Any], dict[str, torch
     return values, tensors
 
 
+def keep_newest(own: Path, count: int) -> None:
+    """Remove all checkpoints beside `own`, there or not, but so many of the newest."""
+    if own.parent.is_dir():
+        others = [path for path in own.parent.glob("*.safetensors") if path != own]
+        others.sort(key=lambda path: path.stat().st_mtime)
+        for path in others[: max(0, len(others) - count)]:
+            path.unlink(missing_ok=True)
+
+
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """The state of an optimiser as named tensors."""
     packed = {}

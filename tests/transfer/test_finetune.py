@@ -1,0 +1,331 @@
+"""Fine-tuning on a toy network: the same weights cached, resumed and by a plain loop in torch."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+import torch
+
+import edgetl
+from edgetl import _adapt
+from edgetl.backbones.module import ModuleBackbone
+from edgetl.errors import DataError
+from edgetl.preprocess import Preprocess
+from edgetl.transfer import tuning
+from edgetl.transfer.activations import Activations, CacheSettings, open_photos
+from edgetl.transfer.finetune import Finetune, Session, finetune
+from edgetl.transfer.methods import load_method
+from edgetl.transfer.photo_views import PhotoViews
+from edgetl.transfer.recipe import Recipe
+from edgetl.transfer.tuning_state import keep_newest
+
+DEFINITION = Preprocess(size=16, resize=16)
+FAST = Recipe(unfreeze=1, epochs=3, views=3, batch_size=16, start="zeros", device="cpu")
+
+
+def block(before, after):
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(before, after, 3, 2, 1, bias=False),
+        torch.nn.BatchNorm2d(after),
+        torch.nn.ReLU(),
+    )
+
+
+def toy(seed=0):
+    torch.manual_seed(seed)
+    net = torch.nn.Sequential(
+        block(3, 8), block(8, 12), block(12, 16), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    )
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+    return ModuleBackbone("toy", architecture="toy", module=net, preprocess=DEFINITION)
+
+
+def photos(count=60, classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    codes = np.arange(count) % classes
+    images = []
+    for code in codes:
+        image = rng.integers(0, 90, (20, 24, 3))
+        image[..., code % 3] += 60
+        images.append(image.astype(np.uint8))
+    return images, codes
+
+
+def tuned(recipe=FAST, network=None, **options):
+    return finetune(network or toy(), *photos(), recipe=recipe, **options)
+
+
+def weights(network):
+    return network.module.state_dict()
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_kept_activations_give_plain_fine_tunings_weights(tmp_path):
+    rich = dataclasses.replace(FAST, ema=0.9, mixup=0.3, l2_sp=0.05, gradual=1, unfreeze=2)
+    for recipe in (FAST, rich):
+        plain = tuned(dataclasses.replace(recipe, cache=False))
+        kept = tuned(dataclasses.replace(recipe, storage="float32"), cache=tmp_path)
+        for name, value in weights(plain).items():
+            torch.testing.assert_close(weights(kept)[name], value, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(kept.classifier[0], plain.classifier[0], rtol=1e-4, atol=1e-6)
+    # A cache that is too small, and rounded rows, change the cost and the last digits only.
+    partly = tuned(dataclasses.replace(FAST, storage="float32", cache_gb=2e-5))
+    halves = tuned(FAST)
+    plain = tuned(dataclasses.replace(FAST, cache=False))
+    for name, value in weights(plain).items():
+        torch.testing.assert_close(weights(partly)[name], value, rtol=1e-4, atol=1e-6)
+        assert (weights(halves)[name] - value).abs().max() < 0.01
+
+
+def test_only_the_stages_that_train_change_and_the_given_network_does_not():
+    network = toy()
+    before = {name: tensor.clone() for name, tensor in weights(network).items()}
+    result = tuned(network=network)
+    assert same(before, weights(network))
+    changed = {name for name in before if not torch.equal(before[name], weights(result)[name])}
+    assert changed == {"2.0.weight", "2.1.weight", "2.1.bias"}
+    assert result.trained == ["2"] and result.fingerprint != network.fingerprint
+    assert not any(tensor.requires_grad for tensor in result.module.parameters())
+    train = dataclasses.replace(FAST, batch_norm="train", unfreeze=2)
+    learned = weights(tuned(train, network))
+    assert not torch.equal(learned["2.1.running_mean"], before["2.1.running_mean"])
+    assert torch.equal(learned["0.1.running_mean"], before["0.1.running_mean"])
+    everything = weights(tuned(dataclasses.replace(FAST, unfreeze=9), network))
+    assert not torch.equal(everything["0.0.weight"], before["0.0.weight"])
+    by_name = tuned(dataclasses.replace(FAST, boundary="1.0"), network)
+    assert torch.equal(weights(by_name)["1.0.weight"], before["1.0.weight"])
+    assert not torch.equal(weights(by_name)["1.1.weight"], before["1.1.weight"])
+
+
+def test_one_epoch_is_that_of_a_plain_loop_in_torch():
+    recipe = dataclasses.replace(
+        FAST, epochs=1, views=1, validation=0, dropout=0, weight_decay=0.1, unfreeze=2, warmup=0
+    )
+    found = tuned(recipe)
+    network, (images, codes) = toy(), photos()
+    net = network.module
+    x = torch.from_numpy(np.stack([DEFINITION.apply(image) for image in images]))
+    y = torch.from_numpy(codes)
+    head = torch.nn.Linear(16, 3)
+    torch.nn.init.zeros_(head.weight), torch.nn.init.zeros_(head.bias)
+    groups = [
+        {"params": [net[2][0].weight, head.weight], "lr": 1e-3, "weight_decay": 0.1},
+        {"params": [*net[2][1].parameters(), head.bias], "lr": 1e-3, "weight_decay": 0},
+        {"params": [net[1][0].weight], "lr": 0.8e-3, "weight_decay": 0.1},
+        {"params": [*net[1][1].parameters()], "lr": 0.8e-3, "weight_decay": 0},
+    ]
+    for group in groups:
+        group["peak"] = group["lr"]
+        for tensor in group["params"]:
+            tensor.requires_grad_(True)
+    optimizer = torch.optim.AdamW(groups)
+    order = np.random.default_rng([0, 0]).permutation(60)
+    for step, place in enumerate(np.array_split(order, 4)):
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * (1 + np.cos(np.pi * step / 4)) / 2
+        logits = head(net(x[place]))
+        chances = torch.log_softmax(logits, dim=1)
+        smooth = 0.1 / 3 + 0.9 * torch.nn.functional.one_hot(y[place], 3)
+        optimizer.zero_grad()
+        (-(smooth * chances).sum(dim=1).mean()).backward()
+        optimizer.step()
+    start = toy().module.state_dict()
+    for name, value in net.state_dict().items():
+        # Adam divides by the gradients' size, and so enlarges the rounding of small ones.
+        apart = (weights(found)[name] - value).double().norm()
+        assert apart <= 0.01 * (value - start[name]).double().norm()
+    np.testing.assert_allclose(found.classifier[0], head.weight.detach(), rtol=1e-3, atol=1e-5)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    recipe = dataclasses.replace(FAST, epochs=4, ema=0.9, batch_norm="train", gradual=1, unfreeze=2)
+    whole = tuned(recipe)
+    ran = []
+    original = tuning.Tuning.run_epoch
+
+    def stopping(self, inputs, train):
+        ran.append(self.progress.epoch)
+        if len(ran) == 3:
+            raise Stopped
+        return original(self, inputs, train)
+
+    monkeypatch.setattr(tuning.Tuning, "run_epoch", stopping)
+    with pytest.raises(Stopped):
+        tuned(recipe, cache=tmp_path)
+    again = tuned(recipe, cache=tmp_path)
+    assert ran == [0, 1, 2, 2, 3]
+    assert same(weights(whole), weights(again))
+    assert np.array_equal(whole.classifier[0], again.classifier[0])
+    losses = [[row["loss"] for row in network.history] for network in (whole, again)]
+    assert losses[0] == losses[1]
+    # Finished: nothing is trained again; other options: nothing of it is taken up.
+    assert same(weights(tuned(recipe, cache=tmp_path)), weights(whole)) and len(ran) == 5
+    tuned(dataclasses.replace(recipe, lr=1e-4), cache=tmp_path)
+    assert ran[5:] == [0, 1, 2, 3]
+
+
+def test_a_damaged_checkpoint_is_not_taken_up(tmp_path):
+    whole = tuned(cache=tmp_path)
+    (path,) = (tmp_path / "finetune").glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert same(weights(tuned(cache=tmp_path)), weights(whole))
+
+
+def test_old_checkpoints_give_way(tmp_path):
+    for place in range(4):
+        (tmp_path / f"{place}.safetensors").touch()
+        os.utime(tmp_path / f"{place}.safetensors", (place, place))
+    keep_newest(tmp_path / "0.safetensors", 2)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["0", "2", "3"]
+
+
+def test_checkpointing_saves_memory_and_changes_no_weight():
+    plain = tuned(dataclasses.replace(FAST, unfreeze=2))
+    less = tuned(dataclasses.replace(FAST, unfreeze=2, checkpointing=True))
+    assert same(weights(plain), weights(less))
+    assert "forward" not in vars(less.module[2])
+
+
+def test_bfloat16_trains_to_about_the_same():
+    plain, half = tuned(), tuned(dataclasses.replace(FAST, precision="bf16"))
+    assert not same(weights(plain), weights(half))
+    for name, value in weights(plain).items():
+        assert value.dtype == weights(half)[name].dtype
+        assert (weights(half)[name] - value).abs().max() < 0.02
+
+
+def test_training_stops_where_held_out_samples_gain_nothing():
+    images, codes = photos()
+    hopeless = np.random.default_rng(1).permutation(codes)
+    recipe = dataclasses.replace(FAST, epochs=40, patience=2, lr=0.02, validation=0.3)
+    result = finetune(toy(), images, hopeless, recipe=recipe)
+    assert len(result.history) == result.best_epoch + 2 < 40
+    losses = [row["log_loss"] for row in result.history]
+    assert result.best_epoch == int(np.argmin(losses)) + 1
+    assert len(result.held_out) == 18
+    assert np.bincount(hopeless[result.held_out]).tolist() == [6, 6, 6]
+
+
+def test_copies_of_a_photo_that_trains_are_never_held_out():
+    images, codes = photos(30)
+    result = finetune(toy(), images * 2, np.tile(codes, 2), recipe=FAST)
+    assert not {place % 30 for place in result.held_out} & {
+        place % 30 for place in set(range(60)) - set(result.held_out.tolist())
+    }
+
+
+def test_what_cant_be_read_is_left_out_and_a_class_without_a_photo_is_an_error():
+    images, codes = photos(30)
+    images[4] = b"no photo"
+    result = finetune(toy(), images, codes, recipe=FAST)
+    assert 4 not in result.held_out
+    broken = [
+        b"no photo" if code == 1 else image for image, code in zip(images, codes, strict=True)
+    ]
+    with pytest.raises(DataError, match=r"got \[10, 0, 10\] samples per class \(sample 1: "):
+        finetune(toy(), broken, codes, recipe=FAST)
+
+
+def test_activations_are_known_by_all_that_decides_them(tmp_path):
+    network, (images, _) = toy(), photos(6)
+    everything = np.arange(6)
+
+    def rows(*, seed=0, origin="a", images=images, view=1):
+        views = PhotoViews(count=2, seed=seed)
+        settings = CacheSettings(origin=origin, folder=tmp_path, dtype="float32")
+        with Activations(
+            open_photos(images, DEFINITION),
+            network.module[:2],
+            preprocess=DEFINITION,
+            views=views,
+            cache=settings,
+        ) as inputs:
+            computed = inputs.fill(everything, [0, 1], say=lambda _: None)
+            return computed, inputs.batch(everything, np.full(6, view))
+
+    assert rows()[0] == 12
+    first, values = rows()
+    assert first == 0
+    assert rows(seed=1)[0] == 12 and rows(seed=1, view=0)[0] == 0
+    assert rows(origin="b")[0] == 12
+    other = [*images[1:], np.zeros((20, 24, 3), np.uint8)]
+    computed, moved = rows(images=other)
+    assert computed == 2 and rows()[0] == 0 and torch.equal(moved[:5], values[1:])
+    views, expected = PhotoViews(count=2), np.empty((6, 3, 16, 16), np.float32)
+    opened = open_photos(images, DEFINITION)
+    for place, image in enumerate(images):
+        views.apply(image, DEFINITION, view=1, digest=opened.digests[place], out=expected[place])
+    with torch.no_grad():
+        plain = network.module[:2](torch.from_numpy(expected))
+    torch.testing.assert_close(values, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_activations_beyond_float16_are_an_error_with_a_way_out():
+    network = toy()
+    network.module[0][1].weight.mul_(1e7)
+    with pytest.raises(
+        DataError, match='beyond what float16 holds; keep them in storage="float32"'
+    ):
+        tuned(network=network)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unfreeze": 0}, "unfreeze must be 1 or more"),
+        ({"lr": float("nan")}, "lr must be above 0"),
+        ({"layer_decay": 1.5}, "layer_decay must be above 0 and at most 1"),
+        ({"validation": 1.0}, "validation must be at least 0 and below 1"),
+        ({"optimizer": "adam"}, "optimizer must be one of"),
+        ({"lora": 4, "l2_sp": 0.1}, "lora leaves the pretrained weights"),
+        ({"checkpointing": True, "batch_norm": "train"}, "choose one of them"),
+    ],
+)
+def test_bad_recipes_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Finetune(**options)
+
+
+def test_adapt_ships_the_tuned_network(monkeypatch, tmp_path):
+    monkeypatch.setattr(_adapt, "load_backbone", lambda *_, **__: toy())
+    images, codes = photos(90)
+    method = load_method(
+        "finetune", {"epochs": "4", "unfreeze": "2", "lr": "0.01", "device": "cpu"}
+    )
+    assert isinstance(method, Finetune) and method.recipe.epochs == 4
+    bundle = edgetl.adapt(
+        (images, codes.tolist()), backbone="toy", method=method, output=tmp_path / "toy.edgetl"
+    )
+    record = bundle.evidence.extra["method"]
+    assert record["name"] == "finetune" and record["options"]["lr"] == 0.01
+    details = record["details"]
+    assert details["trained"] == ["1", "2"] and len(details["history"]) == details["epochs"]
+    assert f"on {details['held_out']} samples that the network was not tuned on" in record["reason"]
+    assert "no adaptation" in bundle.evidence.baselines
+    assert bundle.evidence.accuracy > 0.9
+    assert edgetl.load(tmp_path / "toy.edgetl").predict(images[1]).label == str(codes[1])
+
+
+def test_an_onnx_file_has_nothing_to_train():
+    task = type("Task", (), {"network": type("File", (), {"name": "a.onnx"})()})()
+    with pytest.raises(TypeError, match=r"a\.onnx has no torch module to train"):
+        Finetune().network(task)
+
+
+def test_a_session_gives_its_steps():
+    images, codes = photos()
+    with Session(toy(), images, codes, recipe=FAST) as session:
+        assert session.fill() == 3 * len(session.train) + len(session.held_out)
+        assert session.fill() == 0
+        assert session.tuning.run_epoch(session.inputs, session.train)["epoch"] == 1
