@@ -49,7 +49,13 @@ EPOCHS = 3
 IMAGES = 480
 """Of the training part, for that comparison: its epochs cost the same per image."""
 METHOD = Finetune(
-    boundary="blocks.1", epochs=10, views=6, min_area=0.5, validation=0.1, device="cpu"
+    boundary="blocks.1",
+    epochs=10,
+    views=6,
+    min_area=0.5,
+    lr=1e-3,
+    validation=0.1,
+    device="cpu",
 )
 
 
@@ -87,7 +93,13 @@ def speed(images, targets):
     network = load_backbone(NETWORK, WEIGHTS)
     network = load_backbone(NETWORK, WEIGHTS, preprocess=preprocess_of(network, SIZE))
     recipe = Recipe(
-        unfreeze=1, epochs=EPOCHS, views=EPOCHS, validation=0, storage="float32", device="cpu"
+        unfreeze=1,
+        epochs=EPOCHS,
+        views=EPOCHS,
+        lr=1e-3,
+        validation=0,
+        storage="float32",
+        device="cpu",
     )
     sessions, filled = {}, 0.0
     for name, cache in (("plain", False), ("cached", True)):

@@ -242,7 +242,8 @@ class Session:
         self._given = photos.index
 
         self._device = _device(recipe.device)
-        module = copy.deepcopy(network.module).to(self._device, memory_format=torch.channels_last)
+        module = copy.deepcopy(network.module).to(self._device)
+        module = module.to(memory_format=torch.channels_last)
         self._plan = Plan.of(network, recipe)
         self._lora: Any = None
         if recipe.lora:
@@ -321,7 +322,7 @@ class Session:
         tuned = TunedBackbone(
             own.name,
             architecture=own.architecture,
-            module=copy.deepcopy(module).to("cpu", memory_format=torch.contiguous_format),
+            module=copy.deepcopy(module).to("cpu").to(memory_format=torch.contiguous_format),
             preprocess=own.preprocess,
         )
         layer = self.tuning.classifier

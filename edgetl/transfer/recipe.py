@@ -68,7 +68,7 @@ class Recipe:
     boundary: str = ""
     epochs: int = 12
     batch_size: int = 32
-    lr: float = 1e-3
+    lr: float = 3e-4
     layer_decay: float = 0.8
     warmup: float = 0.1
     weight_decay: float = 0.05

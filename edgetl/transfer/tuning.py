@@ -193,7 +193,7 @@ class Tuning:
                 values = inputs.batch(train.index[place], views[place])
                 self._optimizer.zero_grad(set_to_none=True)
                 loss = self._loss(values, codes, rng)
-                loss.backward()
+                torch.autograd.backward(loss)
                 self._optimizer.step()
                 pull_to_start(self.learners, self._start, self._optimizer, recipe.l2_sp)
                 self._steps += 1
@@ -289,8 +289,8 @@ class Tuning:
         tensors = pack_optimizer(self._optimizer)
         for kind, values in self._parts():
             tensors |= {f"{kind}/{name}": tensor for name, tensor in values.items()}
-        values = {**vars(self.progress), "steps": self._steps}
-        save_state(path, run=run, values=values, tensors=tensors)
+        state = {**vars(self.progress), "steps": self._steps}
+        save_state(path, run=run, values=state, tensors=tensors)
 
     def _resume(self, path: Path, run: str) -> bool:
         found = load_state(path, run=run)

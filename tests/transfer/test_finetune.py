@@ -21,7 +21,7 @@ from edgetl.transfer.recipe import Recipe
 from edgetl.transfer.tuning_state import keep_newest
 
 DEFINITION = Preprocess(size=16, resize=16)
-FAST = Recipe(unfreeze=1, epochs=3, views=3, batch_size=16, start="zeros", device="cpu")
+FAST = Recipe(unfreeze=1, epochs=3, views=3, batch_size=16, lr=1e-3, start="zeros", device="cpu")
 
 
 def block(before, after):
