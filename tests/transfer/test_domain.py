@@ -10,6 +10,7 @@ from edgetl.transfer.coral import CoralAdapter, CoralMap
 from edgetl.transfer.dan import MmdAdapter, mmd2_loss
 from edgetl.transfer.dann import DannAdapter, discriminator, domain_loss, reverse_gradient
 from edgetl.transfer.domain_adapter import SourceOnly
+from edgetl.transfer.domain_training import Coordinates
 from edgetl.transfer.mmd import mmd2, mmd_test
 from edgetl.transfer.shot import ShotAdapter, centroid_labels, information_loss
 from edgetl.transfer.subspace_alignment import SubspaceAdapter
@@ -191,3 +192,18 @@ def test_torchs_random_state_is_left_alone():
 def test_mistakes_are_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("dim", [12, 400])
+def test_coordinates_are_the_leading_principal_axes_of_both_domains(dim):
+    Xs, _, Xt, _ = (part.astype(float) for part in domains(n=60, dim=dim))
+    places = Coordinates.of(Xs, Xt, 5)
+    centred = np.concatenate([Xs - Xs.mean(0), Xt - Xt.mean(0)])
+    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+    scale = np.sqrt((sizes[:5] ** 2).sum() / (5 * len(centred)))
+    signs = np.sign((places.matrix * axes[:5]).sum(axis=1))
+    np.testing.assert_allclose(places.matrix * signs[:, None] * scale, axes[:5], atol=1e-7)
+    np.testing.assert_allclose(places.target, Xt @ places.matrix.T + places.offset, atol=1e-4)
+    both = np.concatenate([places.source, places.target])
+    assert np.mean(both**2) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(both[:60].mean(axis=0), 0, atol=1e-5)
