@@ -20,7 +20,13 @@ from edgetl.heads import SoftmaxHead
 from edgetl.heads.arms import Coordinates
 from edgetl.heads.calibrate import softmax
 from edgetl.heads.lbfgs import Points, minimise
-from edgetl.transfer.offpolicy import Feedback, evaluate_policy, expected_rewards
+from edgetl.heads.policy import TEMPERATURE
+from edgetl.transfer.offpolicy import (
+    Feedback,
+    evaluate_policy,
+    expected_rewards,
+    reward_model,
+)
 
 Objective = Literal["ips", "snips", "dr"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
@@ -31,9 +37,7 @@ class PolicyGradient:
     """How a policy is learned from a log.
 
     Args:
-        objective: What is maximised, as of `edgetl.transfer.offpolicy.evaluate_policy`. ``"snips"``
-            may settle on a policy that does little of what was logged: of 20 actions, from 1,000
-            choices, it earned half of what the others did (benchmarks/transfer_reward.py).
+        objective: What is maximised, as of `edgetl.transfer.offpolicy.evaluate_policy`.
         clip: Largest weight; None for no limit.
         variance: How many standard errors of the objective are taken off it (lambda of POEM).
         strength: L2 penalty on the policy's weights, or several to choose from by what policies of
@@ -78,6 +82,8 @@ class PolicyGradient:
 
     def fit(self, feedback: Feedback) -> SoftmaxHead:
         """Learn a policy; its `predict_proba` are the probabilities of the actions 0, 1, ....
+
+        The ascent starts from the policy of the direct method: what a model of the reward expects.
 
         Raises:
             ValueError: There are fewer samples than folds.
@@ -124,7 +130,8 @@ class PolicyGradient:
         return total / len(feedback)
 
     def _weights(self, risk: Risk) -> NDArray[np.float64]:
-        start = np.zeros((1, risk.feedback.n_actions, risk.rows.shape[1]))
+        # What is maximised has many summits: from chance, ``"snips"`` may end on a low one.
+        start = reward_model(risk.feedback, risk.rows, 1.0)[None] / TEMPERATURE
         scale = np.full_like(start, 0.1 + risk.strength)
         found = minimise(risk, start, scale, tolerance=1e-5, max_iterations=self.max_iter)
         return np.asarray(found.points[0])
