@@ -28,6 +28,7 @@ from edgetl.backbones import load_backbone
 from edgetl.backbones.load import untrained_backbone
 from edgetl.decode import read_image
 from edgetl.engines.base import available_cores
+from edgetl.engines.torch import find_device
 from edgetl.features.views import of_views
 from edgetl.transfer.distill import (
     fit_projection,
@@ -40,7 +41,7 @@ from edgetl.transfer.distill_report import DistillReport, TeacherScore
 
 if TYPE_CHECKING:
     from edgetl.backbones.module import ModuleBackbone
-    from edgetl.transfer.distill_train import Lesson, Machine
+    from edgetl.transfer.distill_lesson import Lesson, Machine
 
 _MOST_HELD_OUT = 2000
 _MOST_FITTED = 4000
@@ -81,9 +82,11 @@ def distill(
         WeightsError: Weights can't be had or don't fit.
         ParityError: A teacher's graph computes other features than its network.
         ValueError: Options don't fit each other, or the training came apart.
+        MissingDependencyError: The device is not there.
         FileNotFoundError: The folder of `output` does not exist.
     """
     options, clock = options or DistillOptions(), Clock()
+    find_device(options.device)  # now, not after the teachers' work
     file = _checked(Path(output).expanduser())
     models = named_candidates(teachers if isinstance(teachers, list) else [_one(teachers)])
     samples = gather(data)
@@ -178,7 +181,7 @@ def _student(
 
     Raises:
         ValueError: A backbone of one's own is to change its weights or its input, random weights
-            are wanted beside a weights file, or the network is an ONNX file.
+            are wanted beside a weights file, or the network is neither timm's nor torchvision's.
     """
     if not isinstance(student, str):
         if not hasattr(student, "module"):
@@ -186,8 +189,8 @@ def _student(
         if weights is not None or options.untrained or options.size or options.preprocess:
             raise ValueError("a student that is a backbone brings its weights and preprocessing")
         return student
-    if student.lower().endswith(".onnx"):
-        raise ValueError(f"{student} can't be trained; name a timm or torchvision network")
+    if student.lower().endswith(".onnx") or student.startswith(("open_clip/", "hf-clip/")):
+        raise ValueError(f"{student} can't be a student; name a timm or torchvision network")
     if options.untrained and weights is not None:
         raise ValueError("random weights are wanted, and a weights file is given")
 
@@ -223,7 +226,7 @@ def _lesson(
     options: DistillOptions,
 ) -> Lesson:
     """Images at the student's size, and the whitened features of the teachers."""
-    from edgetl.transfer.distill_train import Lesson
+    from edgetl.transfer.distill_lesson import Lesson
 
     plain, cut = student.preprocess, of_views(student.preprocess)
     sources = taught.photos.samples.sources
@@ -245,7 +248,7 @@ def _measured(
     network: Any, lesson: Lesson, taught: Taught, options: DistillOptions
 ) -> tuple[list[tuple[float, float]], list[tuple[NDArray[np.float32], NDArray[np.float32]]]]:
     """Cosine and neighbours on the held-out photos, and the linear maps that the former is by."""
-    from edgetl.transfer.distill_train import Student, predict
+    from edgetl.transfer.distill_lesson import Student, predict
 
     fitted, held_out = lesson.train[:_MOST_FITTED], lesson.held_out
     machine = _machine(options)
@@ -274,8 +277,9 @@ def _train(
 ) -> Any:
     import copy
 
-    from edgetl.transfer.distill_state import Checkpoint
-    from edgetl.transfer.distill_train import Student, train_student
+    from edgetl.transfer.distill_lesson import Student
+    from edgetl.transfer.distill_train import train_student
+    from edgetl.transfer.training_state import Checkpoint
 
     machine, kept = _machine(options), _unfinished(file)
     try:
@@ -294,7 +298,7 @@ def _train(
 
 
 def _machine(options: DistillOptions) -> Machine:
-    from edgetl.transfer.distill_train import Machine
+    from edgetl.transfer.distill_lesson import Machine
 
     return Machine(
         device=options.device,
@@ -318,8 +322,10 @@ def _key(
         name: getattr(options, name)
         for name in ("seed", "views", "held_out", "device", "bf16", "storage")
     }
+    # In their order, which decides the view of each photo that the first epoch shows.
+    photos = hashlib.sha256(b"".join(taught.photos.digests)).hexdigest()
     parts = [
-        *(student.name, student.fingerprint, taught.digest, teachers, _versions(), settings),
+        *(student.name, student.fingerprint, photos, teachers, _versions(), settings),
         *(dataclasses.asdict(options.recipe), dataclasses.asdict(options.view)),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

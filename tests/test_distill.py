@@ -154,7 +154,9 @@ def test_mistakes_are_refused_before_any_work(world, tmp_path):
 
     refuse(ValueError, "safetensors", output=tmp_path / "student.pth")
     refuse(FileNotFoundError, "does not exist", output=tmp_path / "no" / "s.safetensors")
-    refuse(ValueError, "can't be trained", student="model.onnx")
+    refuse(ValueError, "can't be a student", student="model.onnx")
+    refuse(ValueError, "can't be a student", student="open_clip/ViT-B-32")
+    refuse(ValueError, "no torch device", options=options(device="abacus"))
     refuse(ValueError, "random weights", weights=file)
     refuse(ValueError, "brings its weights", student=untrained_backbone(STUDENT, seed=0))
     refuse(TypeError, "a student is", student=3)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -37,7 +38,6 @@ def save_recorded(
         preprocess: How photos become its input.
         more: Further metadata.
     """
-    save_file = require("safetensors.torch", extra="train").save_file
     tensors = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in module.state_dict().items()
@@ -47,9 +47,26 @@ def save_recorded(
         _BACKBONE: name,
         _PREPROCESS: json.dumps(preprocess.to_json(), sort_keys=True),
     }
+    write_tensors(path, tensors, {"format": "pt", **about})
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write a safetensors file in place of the last one, which stays until the new one is there.
+
+    Args:
+        path: The file; its folder exists.
+        tensors: On the CPU, contiguous, none sharing memory.
+        metadata: What the file says of itself.
+    """
+    save_file = require("safetensors.torch", extra="train").save_file
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(tensors, draft, metadata={"format": "pt", **about})
+        save_file(dict(tensors), draft, metadata=dict(metadata))
+        # Otherwise a machine that loses power may know the new name, and not yet what is in it.
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -67,7 +67,7 @@ class TorchEngine:
         if not hasattr(backbone, "module"):
             raise TypeError("this backbone has no torch module; use the OnnxRuntime target")
         version = require("torch", extra="train").__version__
-        self._device = _find_device(self.target.device)
+        self._device = find_device(self.target.device)
         self._backbone = backbone
         self.dim = backbone.dim
         self.concurrency = 1  # torch spreads one call over all cores by itself
@@ -163,7 +163,14 @@ def _precision(target: Torch, device: torch.device) -> str:
     return f"{name}, convolutions {convolutions}, products {products}"
 
 
-def _find_device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """A device of torch by its name.
+
+    Raises:
+        ValueError: The name is not one of torch's.
+        MissingDependencyError: torch sees no such device here, or is not installed.
+    """
+    require("torch", extra="train")
     import torch
 
     try:

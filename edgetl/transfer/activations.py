@@ -14,7 +14,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -146,12 +145,11 @@ class Activations:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads, and let go of what is kept."""
         self._stack.close()
 
     @property
@@ -238,7 +236,10 @@ class Activations:
 
         def prepare(part: NDArray[np.int64]) -> None:
             sample = int(samples[part[0]])
-            photo = decode.read_image(self.photos.sources[sample], preprocess=self._preprocess)
+            content, digest, _ = load(self.photos.sources[sample], self._preprocess)
+            if digest != self.photos.digests[sample]:  # rows are kept by what was read at first
+                raise DataError(f"sample {self.photos.index[sample]} changed while it was in use")
+            photo = decode.read_image(content, preprocess=self._preprocess)
             for place in part.tolist():
                 self.views.apply(
                     photo,

@@ -10,11 +10,11 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,44 +22,21 @@ from numpy.typing import NDArray
 
 from edgetl.features.progress import Progress
 from edgetl.transfer.distill import feature_loss, relational_loss
+from edgetl.transfer.distill_lesson import Lesson, Machine, Student, predict, prepared
 from edgetl.transfer.distill_options import DistillRecipe
-from edgetl.transfer.distill_state import Checkpoint, optimizer_tensors, restore_optimizer
+from edgetl.transfer.training_state import (
+    Checkpoint,
+    pack,
+    pack_optimizer,
+    unpack,
+    unpack_optimizer,
+)
+from edgetl.transfer.weight_average import average_into, ema_decay
 
-_AHEAD = 2
-"""Batches that are prepared while one is trained on."""
 _SAVE_SECONDS = 60.0
 _CLIP = 5.0
 _GAIN = 1e-4
 """A better cosine counts as better from here on."""
-
-
-class Images(Protocol):
-    """Photos as the student's input; called from several threads."""
-
-    def __call__(self, photo: int, view: int) -> NDArray[np.float32]:
-        """(3, size, size); view 0 is the photo as a device sees it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Lesson:
-    """What there is to learn.
-
-    Args:
-        images: The photos.
-        targets: For each teacher (photos, views, k) float32: what the student has to predict.
-        train: Photos to train on.
-        held_out: Photos to measure on, in view 0.
-    """
-
-    images: Images
-    targets: Sequence[NDArray[np.float32]]
-    train: NDArray[np.int64]
-    held_out: NDArray[np.int64]
-
-    @property
-    def views(self) -> int:
-        """Of each photo."""
-        return int(self.targets[0].shape[1])
 
 
 @dataclass(frozen=True)
@@ -90,57 +67,6 @@ class Trained:
     epochs: list[Epoch]
     best: int
     resumed: bool
-
-
-@dataclass(kw_only=True)
-class Machine:
-    """What the training runs on.
-
-    Args:
-        device: A device of torch.
-        bf16: Whether the network runs in bfloat16, its weights staying float32.
-        workers: Threads that prepare images.
-        progress: Whether to say on stderr how far it is.
-        say: Takes a line about each epoch.
-        after_step: Called with the number of steps done, for tests and for stopping from outside.
-    """
-
-    device: str = "cpu"
-    bf16: bool = False
-    workers: int = 1
-    progress: bool = False
-    say: Callable[[str], None] = lambda text: None
-    after_step: Callable[[int], None] = field(default=lambda steps: None)
-
-
-class Student(torch.nn.Module):
-    """A network with a linear projection for each teacher, used in training only.
-
-    Args:
-        network: Maps (n, 3, h, w) to (n, dim).
-        projections: For each teacher weights (k, dim) and intercept (k,) to begin with.
-    """
-
-    def __init__(
-        self,
-        network: torch.nn.Module,
-        projections: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
-    ) -> None:
-        super().__init__()
-        self.network = network
-        layers = []
-        for weights, intercept in projections:
-            layer = torch.nn.Linear(weights.shape[1], weights.shape[0])
-            with torch.no_grad():
-                layer.weight.copy_(torch.from_numpy(weights))
-                layer.bias.copy_(torch.from_numpy(intercept))
-            layers.append(layer)
-        self.projections = torch.nn.ModuleList(layers)
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Features (n, dim), and for each teacher the prediction of its targets (n, k)."""
-        features = self.network(images).float()
-        return features, [layer(features) for layer in self.projections]
 
 
 def train_student(
@@ -267,7 +193,11 @@ class _Run:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), _CLIP)
         self.optimizer.step()
-        average_into(self.mean, self.student, decay=ema_decay(number, recipe.ema))
+        average_into(
+            self.mean.state_dict(),
+            self.student.state_dict(),
+            decay=ema_decay(number, recipe.ema),
+        )
         self.total_loss += float(loss.detach())
         self.step += 1
         if time.perf_counter() - self._saved > _SAVE_SECONDS:
@@ -306,16 +236,15 @@ class _Run:
             "student": self.student.state_dict(),
             "mean": self.mean.state_dict(),
             "best": self.best,
-            "optimizer": optimizer_tensors(self.optimizer),
+            "optimizer": pack_optimizer(self.optimizer),
         }
-        tensors = {f"{part}/{name}": t for part, all_ in parts.items() for name, t in all_.items()}
         state: dict[str, Any] = {
             "epoch": self.epoch,
             "step": self.step,
             "total_loss": self.total_loss,
             "epochs": [[epoch.loss, epoch.cosine] for epoch in self.epochs],
         }
-        self.checkpoint.save(tensors, state)
+        self.checkpoint.save(pack(parts), state)
 
     def resume(self) -> bool:
         """Go on from what was kept; False if there is nothing."""
@@ -323,14 +252,11 @@ class _Run:
         if found is None:
             return False
         tensors, state = found
-        parts: dict[str, dict[str, torch.Tensor]] = {}
-        for key, value in tensors.items():
-            part, _, name = key.partition("/")
-            parts.setdefault(part, {})[name] = value
+        parts = unpack(tensors)
         self.student.load_state_dict(parts["student"])
         self.mean.load_state_dict(parts["mean"])
         self.best = parts.get("best", {})
-        restore_optimizer(self.optimizer, parts.get("optimizer", {}))
+        unpack_optimizer(self.optimizer, parts.get("optimizer", {}))
         self.epoch, self.step = state["epoch"], state["step"]
         self.total_loss = state["total_loss"]
         self.epochs = [Epoch(*values) for values in state["epochs"]]
@@ -348,61 +274,6 @@ class _Run:
         return torch.autocast(torch.device(self.machine.device).type, torch.bfloat16)
 
 
-def prepared(
-    images: Images,
-    batches: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    pool: ThreadPoolExecutor,
-) -> Iterator[NDArray[np.float32]]:
-    """Batches of images (n, 3, size, size) in order, a few of them prepared ahead.
-
-    Args:
-        images: What makes one.
-        batches: Photos and views of each batch.
-        pool: Where they are made.
-    """
-    waiting: list[list[Future[NDArray[np.float32]]]] = []
-    queue = iter(batches)
-    try:
-        while True:
-            while len(waiting) <= _AHEAD and (batch := next(queue, None)) is not None:
-                pairs = zip(*(side.tolist() for side in batch), strict=True)
-                waiting.append([pool.submit(images, photo, view) for photo, view in pairs])
-            if not waiting:
-                return
-            yield np.stack([future.result() for future in waiting.pop(0)])
-    finally:
-        for futures in waiting:
-            for future in futures:
-                future.cancel()
-
-
-def predict(
-    student: Student,
-    lesson: Lesson,
-    photos: NDArray[np.int64],
-    pool: ThreadPoolExecutor,
-    machine: Machine,
-) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
-    """Features (n, dim) of photos in view 0, and predictions (n, k) for each teacher, in float32.
-
-    The student is put into evaluation mode, and stays there.
-    """
-    student.eval()
-    size = 64
-    batches = [photos[at : at + size] for at in range(0, len(photos), size)]
-    plain = [(batch, np.zeros_like(batch)) for batch in batches]
-    features: list[NDArray[np.float32]] = []
-    predictions: list[list[NDArray[np.float32]]] = []
-    with torch.inference_mode():
-        for images in prepared(lesson.images, plain, pool):
-            batch = torch.from_numpy(images).to(machine.device, memory_format=torch.channels_last)
-            own, guesses = student(batch)
-            features.append(own.cpu().numpy())
-            predictions.append([guess.cpu().numpy() for guess in guesses])
-    joined = [np.concatenate(parts) for parts in zip(*predictions, strict=True)]
-    return np.concatenate(features), joined
-
-
 def schedule(step: int, steps: int, *, warmup: float) -> float:
     """The learning rate of a step, as a share of the highest: a straight rise, then half a cosine.
 
@@ -412,21 +283,6 @@ def schedule(step: int, steps: int, *, warmup: float) -> float:
     if step < rise:
         return (step + 1) / (rise + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def ema_decay(step: int, decay: float) -> float:
-    """The decay at a step: less at the beginning, which would weigh too much in the mean."""
-    return min(decay, (1 + step) / (10 + step))
-
-
-@torch.no_grad()
-def average_into(mean: torch.nn.Module, module: torch.nn.Module, *, decay: float) -> None:
-    """Move a module's tensors a little towards those of another; whole numbers are copied."""
-    for old, new in zip(mean.state_dict().values(), module.state_dict().values(), strict=True):
-        if old.is_floating_point():
-            old.lerp_(new, 1 - decay)
-        else:
-            old.copy_(new)
 
 
 def _groups(student: Student, recipe: DistillRecipe) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from edgetl.backbone import Backbone
 from edgetl.backbones.module import ModuleBackbone
 from edgetl.data.splits import stratified_split
 from edgetl.decode import Source
+from edgetl.engines.torch import find_device
 from edgetl.errors import DataError
 from edgetl.heads import Selection
 from edgetl.transfer.activations import Activations, CacheSettings, Photos, open_photos
@@ -37,7 +38,7 @@ from edgetl.transfer.recipe import Recipe
 from edgetl.transfer.stages import Stage, find_stages
 from edgetl.transfer.tuned_head import select_tuned_head
 from edgetl.transfer.tuning import Samples, Tuning
-from edgetl.transfer.tuning_state import keep_newest
+from edgetl.transfer.training_state import Checkpoint, keep_newest
 
 _FORMAT = 1
 _CHECKPOINTS = 8
@@ -182,6 +183,12 @@ def finetune(
 
     Returns:
         The tuned network on the CPU, in evaluation mode.
+
+    Raises:
+        DataError: A class is left without a photo that can be read, or there is one class only.
+        MissingDependencyError: The device, or peft for LoRA, is not there.
+        ValueError: The network can't be cut where the recipe says, nothing there can be trained,
+            `targets` are no classes, or the training came apart.
     """
     session = Session(
         network,
@@ -231,9 +238,12 @@ class Session:
     ) -> None:
         self._network, self._recipe, self._seed, self._say = network, recipe, seed, say
         self._cache = cache
+        self._device = _device(recipe.device)
+        self._plan = Plan.of(network, recipe)
+        targets = _checked(targets, len(images))
         photos = open_photos(images, network.preprocess, workers=workers)
-        codes = np.asarray(targets, np.int64)[photos.index]
-        classes = int(np.max(targets)) + 1
+        codes = targets[photos.index]
+        classes = int(targets.max()) + 1
         _check_classes(codes, classes, photos)
         held = _held_out(photos, codes, recipe, seed)
         rows = np.arange(len(codes))
@@ -241,20 +251,25 @@ class Session:
         self.held_out = Samples(rows[held], codes[held]) if held.any() else None
         self._given = photos.index
 
-        self._device = _device(recipe.device)
         module = copy.deepcopy(network.module).to(self._device)
         module = module.to(memory_format=torch.channels_last)
-        self._plan = Plan.of(network, recipe)
         self._lora: Any = None
         if recipe.lora:
             trained = {
                 name for name, _ in split_after(module, self._plan.cut).suffix.named_modules()
             }
             layers = [name for name in attention_layers(module) if name in trained]
-            self._lora = add_lora(module, layers, rank=recipe.lora, alpha=recipe.lora_alpha)
+            with torch.random.fork_rng([]):  # half of each update starts at random
+                torch.manual_seed(seed)
+                self._lora = add_lora(module, layers, rank=recipe.lora, alpha=recipe.lora_alpha)
         self._module = module
         split = split_after(module, self._plan.cut)
         self.trained = self._plan.training(split)
+        if not self.trained:
+            raise ValueError(
+                f"nothing after {self._plan.cut!r} has parameters to train; freeze less of "
+                f"{', '.join(stage.name for stage in self._plan.stages)}"
+            )
         self.inputs = Activations(
             photos,
             split.prefix,
@@ -281,7 +296,7 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.inputs.__exit__(None, None, None)
+        self.inputs.close()
 
     def fill(self) -> int:
         """Compute the activations of all views that training will ask for; returns how many."""
@@ -301,14 +316,14 @@ class Session:
         self.fill()
         checkpoint = None
         if self._cache is not None:
-            checkpoint = self._cache / "finetune" / f"{self._run[:40]}.safetensors"
-            keep_newest(checkpoint, _CHECKPOINTS)
+            file = self._cache / "finetune" / f"{self._run[:40]}.safetensors"
+            keep_newest(file, _CHECKPOINTS)
+            checkpoint = Checkpoint(file, self._run)
         tuning.run(
             self.inputs,
             self.train,
             self.held_out,
             checkpoint=checkpoint,
-            run=self._run,
             say=self._say,
         )
         return self.result()
@@ -377,6 +392,20 @@ def _held_out(
     return np.asarray(held & ~np.array(copies, np.bool_))
 
 
+def _checked(targets: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The classes, as they may be.
+
+    Raises:
+        ValueError: There are none, not as many as photos, or some that are no classes.
+    """
+    codes = np.asarray(targets)
+    if codes.shape != (count,) or not count:
+        raise ValueError(f"targets must be one class for each of {count} photos, got {codes.shape}")
+    if codes.dtype.kind not in "iu" or codes.min() < 0:
+        raise ValueError(f"targets must be whole numbers from 0, got {codes.dtype} {codes.min()}")
+    return codes.astype(np.int64)
+
+
 def _check_classes(codes: NDArray[np.int64], classes: int, photos: Photos) -> None:
     counts = np.bincount(codes, minlength=classes)
     if len(counts) > 1 and counts.all():
@@ -389,6 +418,4 @@ def _check_classes(codes: NDArray[np.int64], classes: int, photos: Photos) -> No
 
 
 def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    return find_device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)

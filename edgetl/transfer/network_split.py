@@ -81,7 +81,8 @@ def split_after(module: torch.nn.Module, unit: str | None) -> Split:
 
     Raises:
         ValueError: There is no such module, or the network can't be cut there: something besides
-            the module's output is used further on, or the module is called more than once.
+            the module's output is used further on, the module is called more than once, or
+            parameters are used on both sides.
     """
     if unit is None:
         return Split(None, None, module)
@@ -97,20 +98,21 @@ def split_after(module: torch.nn.Module, unit: str | None) -> Split:
         raise ValueError(
             f"the network can't be cut after {unit!r}: what comes before it is used after it too"
         )
-    return Split(
-        unit,
-        _module(module, _first_part(graph, calls[0]), "Prefix"),
-        _module(module, _second_part(graph, calls[0]), "Suffix"),
-    )
+    prefix = _module(module, _first_part(graph, calls[0]), "Prefix")
+    suffix = _module(module, _second_part(graph, calls[0]), "Suffix")
+    own = {id(tensor) for tensor in prefix.parameters()}
+    shared = [name for name, tensor in suffix.named_parameters() if id(tensor) in own]
+    if shared:
+        raise ValueError(f"the network can't be cut after {unit!r}: {shared[0]} is on both sides")
+    return Split(unit, prefix, suffix)
 
 
 def _module(root: torch.nn.Module, graph: fx.Graph, name: str) -> torch.nn.Module:
-    """A graph as a module that shares what it calls with `root`; checks that lead nowhere go."""
-    part = fx.GraphModule(root, graph, name)
-    part.graph.eliminate_dead_code()
-    part.delete_all_unused_submodules()
-    part.recompile()
-    return part.train(root.training)
+    """A graph as a module that shares what it calls with `root`; what leads nowhere goes."""
+    whole = fx.GraphModule(root, graph, name)
+    whole.graph.eliminate_dead_code()
+    # Once more: only what the graph names is taken from `root`, tensors too.
+    return fx.GraphModule(root, whole.graph, name).train(root.training)
 
 
 class _Tracer(fx.Tracer):

@@ -110,6 +110,11 @@ class Recipe:
                 "lora leaves the pretrained weights as they are: it goes with neither l2_sp nor "
                 'batch_norm="train"'
             )
+        if self.batch_norm == "train" and self.batch_size < 3:  # the last batch may be one smaller
+            raise ValueError(
+                'batch_norm="train" learns from the samples of a step: batch_size must be 3 or '
+                f"more, got {self.batch_size}"
+            )
         if self.checkpointing and self.batch_norm == "train":
             raise ValueError(
                 'checkpointing runs every layer twice, and batch_norm="train" would count each '

@@ -7,11 +7,11 @@ that trains and where its input comes from; it knows nothing about photos or fil
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,7 +31,14 @@ from edgetl.transfer.schedule import (
     set_rates,
 )
 from edgetl.transfer.stages import Stage, stage_of
-from edgetl.transfer.tuning_state import load_state, pack_optimizer, save_state, unpack_optimizer
+from edgetl.transfer.training_state import (
+    Checkpoint,
+    pack,
+    pack_optimizer,
+    unpack,
+    unpack_optimizer,
+)
+from edgetl.transfer.weight_average import average_into, ema_decay
 
 _NORMS = torch.nn.modules.batchnorm._BatchNorm
 _EVALUATED = 128
@@ -149,8 +156,7 @@ class Tuning:
         train: Samples,
         held_out: Samples | None,
         *,
-        checkpoint: Path | None = None,
-        run: str = "",
+        checkpoint: Checkpoint | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Train to the end, going on from the checkpoint where there is one of this run.
@@ -158,18 +164,26 @@ class Tuning:
         Afterwards the network has the weights of the best epoch by the held-out log loss (after a
         temperature, so that growing certainty alone doesn't count), of the last one without a
         held-out part.
+
+        Raises:
+            ValueError: The training came apart: the loss is no longer a number.
         """
-        if checkpoint is not None and self._resume(checkpoint, run):
+        if checkpoint is not None and self._resume(checkpoint):
             say(f"going on after epoch {self.progress.epoch}")
         elif self.recipe.start == "probe":
             self.fit_classifier(inputs, train)
         while not self.progress.finished:
             row = self.run_epoch(inputs, train)
             row |= self._judge(inputs, held_out)
+            if not all(map(math.isfinite, row.values())):
+                raise ValueError(
+                    f"the training came apart in epoch {self.progress.epoch} (loss "
+                    f"{row['loss']:g}); try a rate lr below {self.recipe.lr:g}"
+                )
             self._settle(row, held_out)
             say(", ".join(f"{key} {value:.4g}" for key, value in row.items()))
             if checkpoint is not None:
-                self._save(checkpoint, run)
+                self._save(checkpoint)
         self._put(self._best)
         self.suffix.eval()
 
@@ -246,13 +260,12 @@ class Tuning:
         """Move the average of the weights on, faster at first."""
         if not self.recipe.ema:
             return
-        decay = min(self.recipe.ema, (1 + self._steps) / (10 + self._steps))
-        with torch.no_grad():
-            for name, tensor in self._current().items():
-                if name in self._average and tensor.is_floating_point():
-                    self._average[name].lerp_(tensor, 1 - decay)
-                else:
-                    self._average[name] = tensor.detach().clone()
+        current = self._current()
+        if self._average:
+            decay = ema_decay(self._steps, self.recipe.ema)
+            average_into(self._average, current, decay=decay)
+        else:
+            self._average = {name: tensor.detach().clone() for name, tensor in current.items()}
 
     # ---- between epochs -------------------------------------------------------------------------
 
@@ -285,34 +298,31 @@ class Tuning:
         patient = not self.recipe.patience or waited < self.recipe.patience
         progress.finished = progress.epoch >= self.recipe.epochs or not patient
 
-    def _save(self, path: Path, run: str) -> None:
-        tensors = pack_optimizer(self._optimizer)
-        for kind, values in self._parts():
-            tensors |= {f"{kind}/{name}": tensor for name, tensor in values.items()}
-        state = {**vars(self.progress), "steps": self._steps}
-        save_state(path, run=run, values=state, tensors=tensors)
+    def _save(self, checkpoint: Checkpoint) -> None:
+        parts = {
+            "weights": self._current(),
+            "average": self._average,
+            "best": self._best,
+            "optimizer": pack_optimizer(self._optimizer),
+        }
+        checkpoint.save(pack(parts), {**vars(self.progress), "steps": self._steps})
 
-    def _resume(self, path: Path, run: str) -> bool:
-        found = load_state(path, run=run)
+    def _resume(self, checkpoint: Checkpoint) -> bool:
+        found = checkpoint.load()
         if found is None:
             return False
-        values, tensors = found
+        tensors, values = found
         self._steps = values.pop("steps")
         self.progress = Progress(**values)
-        unpack_optimizer(self._optimizer, tensors)
-        parts: dict[str, dict[str, torch.Tensor]] = {"weights": {}, "average": {}, "best": {}}
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition("/")
-            if kind in parts:
-                parts[kind][rest] = tensor.to(self.device)
-        self._put(parts["weights"])
-        self._average, self._best = parts["average"], parts["best"]
+        parts = unpack(tensors)
+        unpack_optimizer(self._optimizer, parts.pop("optimizer", {}))
+        on_device = {
+            part: {name: tensor.to(self.device) for name, tensor in tensors.items()}
+            for part, tensors in parts.items()
+        }
+        self._put(on_device["weights"])
+        self._average, self._best = on_device.get("average", {}), on_device["best"]
         return True
-
-    def _parts(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-        yield "weights", self._current()
-        yield "average", self._average
-        yield "best", self._best
 
     # ---- the network ----------------------------------------------------------------------------
 
@@ -333,9 +343,12 @@ class Tuning:
         for learner in self.learners:
             learner.tensor.requires_grad_(learner.depth <= depth)
         frozen = self.recipe.batch_norm == "frozen"
+        # Code outside of all stages, which is what a cut network was traced as, is as when it ships.
+        self.suffix.training = False
         for name, module in self.suffix.named_modules():
-            norm = isinstance(module, _NORMS)
-            module.training = self._depth(name) <= depth and not (norm and frozen)
+            if name:
+                norm = isinstance(module, _NORMS)
+                module.training = self._depth(name) <= depth and not (norm and frozen)
 
     def _depth(self, name: str) -> int:
         """Stages between a part of the network and the classifier; what is in none is deepest."""

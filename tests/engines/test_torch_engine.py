@@ -85,7 +85,7 @@ def tensor_float():
 
 def test_tensor_float_is_part_of_a_gpus_fingerprint(backbone, monkeypatch, tensor_float):
     # Fingerprints need no GPU: nothing is moved to the device before the first batch.
-    monkeypatch.setattr("edgetl.engines.torch._find_device", torch.device)
+    monkeypatch.setattr("edgetl.engines.torch.find_device", torch.device)
     found = {"cuda": set(), "cpu": set()}
     for convolutions, precision in ((True, "highest"), (False, "highest"), (False, "high")):
         tensor_float(convolutions=convolutions, precision=precision)

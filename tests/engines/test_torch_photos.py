@@ -231,7 +231,7 @@ def test_on_the_cpu_an_engine_prepares_no_photos():
 
 @pytest.mark.skipif(cuda.available(), reason="the CUDA module and a GPU are here")
 def test_without_the_kernels_the_cpu_prepares_and_that_is_said_once(monkeypatch, caplog):
-    monkeypatch.setattr("edgetl.engines.torch._find_device", torch.device)
+    monkeypatch.setattr("edgetl.engines.torch.find_device", torch.device)
     cuda.announce_fallback.cache_clear()
     engine = TorchEngine(backbone(), target=Torch(device="cuda"))
     assert engine.open_photos(4) is None
@@ -240,7 +240,7 @@ def test_without_the_kernels_the_cpu_prepares_and_that_is_said_once(monkeypatch,
 
 
 def test_whatever_changes_features_on_a_gpu_changes_the_fingerprint(monkeypatch):
-    monkeypatch.setattr("edgetl.engines.torch._find_device", torch.device)
+    monkeypatch.setattr("edgetl.engines.torch.find_device", torch.device)
     targets = [
         Torch(device="cuda"),
         Torch(device="cuda", execution="compile"),

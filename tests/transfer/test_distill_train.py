@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from edgetl.transfer.distill_lesson import Lesson, Machine, Student
 from edgetl.transfer.distill_options import DistillOptions, DistillRecipe
-from edgetl.transfer.distill_state import Checkpoint
-from edgetl.transfer.distill_train import (
-    Lesson,
-    Machine,
-    Student,
-    average_into,
-    ema_decay,
-    schedule,
-    train_student,
-)
+from edgetl.transfer.distill_train import schedule, train_student
+from edgetl.transfer.training_state import Checkpoint
+from edgetl.transfer.weight_average import average_into, ema_decay
 
 RECIPE = DistillRecipe(epochs=4, batch_size=8, learning_rate=0.01, ema=0.9)
 
@@ -189,7 +183,7 @@ def test_averaging_is_torchs():
                 value.add_(torch.rand_like(value))
         module(torch.rand(4, 3, 9, 9))
         mean.update_parameters(module)
-        average_into(ours, module, decay=0.8)
+        average_into(ours.state_dict(), module.state_dict(), decay=0.8)
     for name, value in mean.module.state_dict().items():
         expected = value if value.is_floating_point() else module.state_dict()[name]
         torch.testing.assert_close(ours.state_dict()[name], expected)

@@ -18,7 +18,7 @@ from edgetl.transfer.finetune import Finetune, Session, finetune
 from edgetl.transfer.methods import load_method
 from edgetl.transfer.photo_views import PhotoViews
 from edgetl.transfer.recipe import Recipe
-from edgetl.transfer.tuning_state import keep_newest
+from edgetl.transfer.training_state import keep_newest
 
 DEFINITION = Preprocess(size=16, resize=16)
 FAST = Recipe(unfreeze=1, epochs=3, views=3, batch_size=16, lr=1e-3, start="zeros", device="cpu")
