@@ -166,7 +166,8 @@ def adapt(
     pixels = PixelBaseline(given.parts, preprocess_of(adapted, options.decode), seed=options.seed)
     shipped = _ship(adapted, given.parts, target, options, tap=pixels.tap)
     fitted, measured, *others = shipped.parts
-    selection = way.fit(head_task(given, shipped, others, adapted, head, options.seed, details))
+    task = head_task(given, shipped, others, adapted, head, options.seed, details)
+    selection = way.fit(task)
     served = load_head(selection.head.kind, selection.head.arrays())
 
     baselines: dict[str, Guesses] = {
@@ -213,7 +214,12 @@ def adapt(
     learning = None
     if way.learns:
         learning = kept_learning(
-            selection.head, fitted, measured, memory_mb=options.memory_mb, seed=options.seed
+            selection.head,
+            fitted,
+            measured,
+            memory_mb=options.memory_mb,
+            seed=options.seed,
+            unseen=way.unseen(task),
         )
     manifest = Manifest(
         labels=given.train.labels,

@@ -22,6 +22,7 @@ from edgetl.exporter import gates
 from edgetl.exporter.job import ExportOptions, Job, Parts
 from edgetl.exporter.job_draft import checks_of, compiled, draft_of, keep, record_of, refitted
 from edgetl.exporter.job_parts import build, extracted, reference_parts
+from edgetl.exporter.job_tuned import has_own_classifier, is_tuned, unseen_rows
 from edgetl.exporter.samples import REPLACED, spread
 from edgetl.exporter.verify import (
     LEAST_SAMPLES,
@@ -77,11 +78,14 @@ def export(
     options, target, clock = options or ExportOptions(), target or OnnxRuntime(), Clock()
     source = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
     _check_request(source, target, options)
-    options, kept = _with_its_head(source, options)
+    refits = is_tuned(source) and not has_own_classifier(source)
+    options, kept = (options, ()) if refits else _with_its_head(source, options)
     limits = _limits(target, options, max_drop)
     if output is not None:
         _check_output(source, Path(output))
     parts = reference_parts(source, calibration, test, options)
+    if refits and unseen_rows(source, parts.train) is None:
+        options, kept = _with_its_head(source, options)
     notes = (note for note in parts.notes if options.refit or note != REPLACED)
     parts = dataclasses.replace(parts, notes=(*notes, *kept))
     _check_enough(parts)

@@ -31,7 +31,13 @@ _NOVELTY_SHARE = 0.25
 
 
 def kept_learning(
-    head: Head, fitted: Part, measured: Part, *, memory_mb: float, seed: int
+    head: Head,
+    fitted: Part,
+    measured: Part,
+    *,
+    memory_mb: float,
+    seed: int,
+    unseen: NDArray[np.bool_] | None = None,
 ) -> Learning | None:
     """Features of training samples to learn on with, and of test samples to judge updates by.
 
@@ -46,6 +52,8 @@ def kept_learning(
         measured: The test part, of which up to 256 samples, in a quarter of the memory, are kept.
         memory_mb: Largest size of the kept features in megabytes; 0 for none at all.
         seed: Of the choice among samples.
+        unseen: (n,) which samples of the training part neither network nor head was trained on;
+            None where the network was trained on none of them.
 
     Returns:
         None where float16 can't hold the features.
@@ -57,7 +65,7 @@ def kept_learning(
         raise ValueError(f"memory_mb must be 0 or more, got {memory_mb:g}")
     dim = fitted.features.shape[1]
     room = int(memory_mb * 1e6) // (2 * dim)
-    novelty = _novelty(head, fitted, memory_mb=memory_mb, seed=seed).arrays()
+    novelty = _novelty(head, fitted, memory_mb=memory_mb, seed=seed, unseen=unseen).arrays()
     if not room:
         return dataclasses.replace(Learning.empty(dim), novelty=novelty)
     judges = balanced(measured.targets, min(_GUARD, int(room * _GUARD_SHARE)), seed=seed)
@@ -83,13 +91,20 @@ def kept_learning(
     )
 
 
-def _novelty(head: Head, fitted: Part, *, memory_mb: float, seed: int) -> Novelty:
+def _novelty(
+    head: Head,
+    fitted: Part,
+    *,
+    memory_mb: float,
+    seed: int,
+    unseen: NDArray[np.bool_] | None,
+) -> Novelty:
     """What tells the unknown: by kept features in a quarter of the memory, or else by energy."""
     room = int(memory_mb * 1e6 * _NOVELTY_SHARE) // fitted.features.shape[1]
     most = min(room, most_kept(fitted.features.shape[1], len(fitted.counts)))
     if most < len(fitted.counts):
-        return fit_energy(head, fitted.features, fitted.targets)
-    return fit_novelty(fitted.features, fitted.targets, kept=most, seed=seed)
+        return fit_energy(head, fitted.features, fitted.targets, unseen=unseen)
+    return fit_novelty(fitted.features, fitted.targets, kept=most, seed=seed, unseen=unseen)
 
 
 def _halves(features: NDArray[np.float32]) -> NDArray[np.float16] | None:

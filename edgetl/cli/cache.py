@@ -1,4 +1,8 @@
-"""``edgetl cache``: what lies in the cache, whether it is sound, and making it smaller."""
+"""``edgetl cache``: what lies in the cache, whether it is sound, and making it smaller.
+
+It knows the cache's folders and who knows what is in each; distillation keeps features in stores
+like any other, and an unfinished run beside its output, not here.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 def add_parser(verbs: Verbs) -> None:
     """Add the verb to the command line."""
-    text = "Show, check or shrink the cache of features, graphs and exports."
+    text = "Show, check or shrink the cache of features, graphs, exports and trainings."
     parser = verbs.add_parser("cache", help=text, description=text)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     add_verb(actions, "info", _info, "Show what lies in the cache.")
@@ -35,19 +39,21 @@ def add_parser(verbs: Verbs) -> None:
         actions,
         "prune",
         _prune,
-        "Remove stores that no process uses, exported graphs, and what is out of date.",
+        "Remove stores and activations that no process uses, graphs, checkpoints, and what is out "
+        "of date.",
     )
     prune.add_argument(
         "--older-than",
         type=_days,
         metavar="DAYS",
-        help="remove stores and graphs not used for so long",
+        help="remove what was not used for so long",
     )
     prune.add_argument(
         "--max-size",
         type=_bytes,
         metavar="SIZE",
-        help="keep the last used stores, such as 5G in all; graphs are neither counted nor removed",
+        help="keep the last used stores, such as 5G in all, and activations in what they leave of "
+        "it; graphs and checkpoints are neither counted nor removed",
     )
     prune.add_argument(
         "--all", action="store_true", help="remove everything; graphs only if no store is in use"
@@ -57,6 +63,7 @@ def add_parser(verbs: Verbs) -> None:
 def _info(arguments: argparse.Namespace) -> int:
     """Print one line for each store, and one for the graphs."""
     from edgetl.features import graphs, maintenance
+    from edgetl.transfer.prefix_files import activations_info
 
     root, graphs_root = _root(), _graphs_root()
     stores = maintenance.info(root)
@@ -67,6 +74,8 @@ def _info(arguments: argparse.Namespace) -> int:
             "stores": [dataclasses.asdict(store) for store in stores],
             "graphs": {"root": str(graphs_root), **dataclasses.asdict(exported)},
             "exports": dataclasses.asdict(graphs.entries_info(_exports())),
+            "activations": dataclasses.asdict(activations_info(_activations())),
+            "checkpoints": dataclasses.asdict(graphs.entries_info(_checkpoints())),
         }
         print(json.dumps(found))
         return 0
@@ -81,6 +90,11 @@ def _info(arguments: argparse.Namespace) -> int:
     print(f"{graphs_root}: {exported.number} exported graphs, {exported.size / 1e6:.1f} MB")
     more = graphs.entries_info(_exports())
     print(f"exports and compiled engines: {more.number}, {more.size / 1e6:.1f} MB")
+    kept, unfinished = activations_info(_activations()), graphs.entries_info(_checkpoints())
+    print(
+        f"fine-tuning: activations of {kept.number} frozen networks, {kept.size / 1e6:.1f} MB; "
+        f"checkpoints: {unfinished.number}, {unfinished.size / 1e6:.1f} MB"
+    )
     return 0
 
 
@@ -103,6 +117,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _prune(arguments: argparse.Namespace) -> int:
     """Print what was removed."""
     from edgetl.features import graphs, maintenance
+    from edgetl.transfer.prefix_files import prune_activations
 
     done = maintenance.prune(
         _root(),
@@ -116,17 +131,28 @@ def _prune(arguments: argparse.Namespace) -> int:
         # Graphs have no lease: who uses a store may be about to open its graph.
         everything=arguments.all and not done.busy,
     )
-    more = graphs.prune_entries(
-        _exports(), older_than=arguments.older_than, everything=arguments.all
+    more, checkpoints = (
+        graphs.prune_entries(roots, older_than=arguments.older_than, everything=arguments.all)
+        for roots in (_exports(), _checkpoints())
     )
-    freed = done.freed + exported.size + more.size
+    room = arguments.max_size
+    if room is not None:
+        room = max(0, room - sum(store.size for store in maintenance.info(_root())))
+    activations = prune_activations(
+        _activations(), older_than=arguments.older_than, max_size=room, everything=arguments.all
+    )
+    removed = (exported, more, checkpoints, activations)
+    freed = done.freed + sum(part.size for part in removed)
     if arguments.json:
-        removed = {**dataclasses.asdict(done), "freed": freed, "graphs": exported.number}
-        print(json.dumps({**removed, "exports": more.number}))
+        names = ("graphs", "exports", "checkpoints", "activations")
+        numbers = {name: part.number for name, part in zip(names, removed, strict=True)}
+        busy = [*done.busy, *activations.busy]
+        print(json.dumps({**dataclasses.asdict(done), "freed": freed, "busy": busy, **numbers}))
         return 0
     print(
         f"removed {len(done.removed)} stores, {exported.number} exported graphs, {more.number} "
-        f"exports and engines and the records of {done.forgotten:,} files, freed "
+        f"exports and engines, activations of {activations.number} networks, "
+        f"{checkpoints.number} checkpoints and the records of {done.forgotten:,} files, freed "
         f"{freed / 1e6:.1f} MB"
     )
     if done.busy:
@@ -134,6 +160,8 @@ def _prune(arguments: argparse.Namespace) -> int:
         print(
             f"left {len(done.busy)} stores that a process uses: {', '.join(done.busy)}{and_graphs}"
         )
+    if activations.busy:
+        print(f"left activations that a process uses: {', '.join(activations.busy)}")
     return 0
 
 
@@ -148,6 +176,20 @@ def _exports() -> tuple[Path, Path]:
     from edgetl._paths import cache_dir
 
     return cache_dir() / "exports", cache_dir() / "tensorrt"
+
+
+def _activations() -> Path:
+    """What fine-tuning keeps of the frozen parts of networks."""
+    from edgetl._paths import cache_dir
+
+    return cache_dir() / "methods" / "activations"
+
+
+def _checkpoints() -> tuple[Path]:
+    """Of fine-tuning, finished or not."""
+    from edgetl._paths import cache_dir
+
+    return (cache_dir() / "methods" / "finetune",)
 
 
 def _graphs_root() -> Path:

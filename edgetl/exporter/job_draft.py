@@ -31,11 +31,13 @@ from edgetl.engines import Engine
 from edgetl.exporter.artefact import Artefact, file_name, finish, operators_of
 from edgetl.exporter.fuse import fuse_head
 from edgetl.exporter.job import ExportOptions, Job
+from edgetl.exporter.job_tuned import unseen_rows
 from edgetl.exporter.processor import describe_machine
 from edgetl.exporter.samples import spread
 from edgetl.exporter.verify import LEAST_SAMPLES
 from edgetl.heads import Head, load_head, select_head
 from edgetl.targets import TensorRT
+from edgetl.transfer.tuned_head import select_tuned_head
 
 OPERATORS = "required_operators.config"
 """What a reduced build of ONNX Runtime needs to know of a ``.ort`` file, beside it."""
@@ -52,18 +54,25 @@ def refitted(job: Job, fitted: Part, measured: Part) -> tuple[Head, HeadRecord, 
     if memory_mb is None:
         known_features = job.source.learning is not None and len(job.source.learning.features)
         memory_mb = MEMORY_MB if known_features else 0.0
+    unseen = unseen_rows(job.source, fitted)
     if not options.refit:
         old = job.source.head
         record = known.head if known else HeadRecord(kind=old.kind)
         if old.needs_statistics:
             return old, record, None
-        kept = kept_learning(old, fitted, measured, memory_mb=memory_mb, seed=options.seed)
+        kept = kept_learning(
+            old, fitted, measured, memory_mb=memory_mb, seed=options.seed, unseen=unseen
+        )
         return old, record, kept
-    selection = select_head(
-        fitted.features, fitted.targets, head=job.source.manifest.head, seed=job.options.seed
-    )
+    X, kind = fitted.features, job.source.manifest.head
+    if unseen is None:
+        selection = select_head(X, fitted.targets, head=kind, seed=options.seed)
+    else:
+        selection = select_tuned_head(X, fitted.targets, unseen, head=kind, seed=options.seed)
     head = selection.head
-    kept = kept_learning(head, fitted, measured, memory_mb=memory_mb, seed=options.seed)
+    kept = kept_learning(
+        head, fitted, measured, memory_mb=memory_mb, seed=options.seed, unseen=unseen
+    )
     return load_head(head.kind, head.arrays()), head_record(selection), kept
 
 

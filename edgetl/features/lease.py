@@ -55,6 +55,23 @@ class Lease:
             self._locked = False
 
 
+@contextlib.contextmanager
+def held_alone(file: Path) -> Iterator[bool]:
+    """Hold a file's lock unless somebody has it; nobody ever waits.
+
+    Args:
+        file: The lock's file, made when it is not there, and never deleted.
+
+    Returns:
+        Whether it is held, until the context ends or the process does.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield _lock(descriptor, alone=True)
+    finally:
+        os.close(descriptor)
+
+
 def _lock(descriptor: int, *, alone: bool) -> bool:
     """Take the lock: shared, waiting for it, or `alone`, if that is possible at once."""
     if sys.platform == "win32":

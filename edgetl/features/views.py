@@ -8,6 +8,7 @@ pixels; it knows nothing about networks or what the views are for.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,7 +73,9 @@ def make_view(
         (h', w', 3) uint8, packed: a crop in the photo's own resolution.
     """
     generator = np.random.default_rng([seed, number, int.from_bytes(digest[:8], "little")])
-    top, left, height, width = _crop(image.shape[0], image.shape[1], generator, options)
+    top, left, height, width = random_crop(
+        *image.shape[:2], generator, area=options.area, ratio=options.ratio
+    )
     mirrored = options.mirror and generator.random() < 0.5
     factors = 1 + options.colour * generator.uniform(-1, 1, 3)
     view = image[top : top + height, left : left + width]
@@ -144,24 +147,43 @@ class PhotoViews(Sequence["NDArray[np.uint8]"]):
         return decode.read_image(self._sources[position], preprocess=self._decoding)
 
 
+@functools.lru_cache(maxsize=8)
 def of_views(preprocess: Preprocess) -> Preprocess:
     """How a view becomes a network's input: all of it, whatever its sides."""
     return dataclasses.replace(preprocess, resize=preprocess.size, fit="squash")
 
 
-def _crop(
-    height: int, width: int, generator: np.random.Generator, options: ViewOptions
+def random_crop(
+    height: int,
+    width: int,
+    generator: np.random.Generator,
+    *,
+    area: tuple[float, float],
+    ratio: float,
 ) -> tuple[int, int, int, int]:
-    """Top, left, height and width; the whole photo if no crop of the wanted shape fits into it."""
-    spread = math.log(options.ratio)
+    """Top, left, height and width of the random resized crop of Inception (Szegedy et al. 2015).
+
+    Args:
+        height: Of the photo.
+        width: Likewise.
+        generator: What it is drawn from.
+        area: Smallest and largest share of the photo that it shows.
+        ratio: Largest ratio of its sides, from 1.
+
+    Returns:
+        The middle of the photo, as far as the ratio allows, where no such crop fits into it.
+    """
+    spread = math.log(ratio)
     for _ in range(_TRIES):
-        area = height * width * generator.uniform(*options.area)
-        ratio = math.exp(generator.uniform(-spread, spread))
-        h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+        size = height * width * generator.uniform(*area)
+        shape = math.exp(generator.uniform(-spread, spread))
+        h, w = round(math.sqrt(size / shape)), round(math.sqrt(size * shape))
         if 1 <= h <= height and 1 <= w <= width:
             top = int(generator.integers(height - h + 1))
             return top, int(generator.integers(width - w + 1)), h, w
-    return 0, 0, height, width
+    h = min(height, max(1, round(width * ratio)))
+    w = min(width, max(1, round(height * ratio)))
+    return (height - h) // 2, (width - w) // 2, h, w
 
 
 def _shift_colours(

@@ -236,6 +236,7 @@ def fit_novelty(
     alpha: float = ALPHA,
     kept: int | None = None,
     seed: int = 0,
+    unseen: NDArray[np.bool_] | None = None,
 ) -> Novelty:
     """A model of what a head was trained on.
 
@@ -245,6 +246,8 @@ def fit_novelty(
         alpha: Share of known samples that may be called unknown.
         kept: How many samples to keep, of every class alike; what `most_kept` says if None.
         seed: Of the choice among samples.
+        unseen: (n,) the samples that the network itself was not trained on, which alone tell how
+            far new ones will lie; all of them if None.
 
     Raises:
         ValueError: Numbers are out of range.
@@ -256,7 +259,9 @@ def fit_novelty(
     order = np.random.default_rng(seed).permutation(len(codes))
     chosen = order[_balanced(codes[order], kept)]
     rows = Rows.of(features[chosen], codes[chosen].astype(np.int64))
-    scored = order[:_CALIBRATION]
+    scored = (order if unseen is None else order[unseen[order]])[:_CALIBRATION]
+    if not len(scored):
+        return Novelty(alpha, np.zeros(0, np.float32), rows, Rows.none(features.shape[1]))
     queries = np.ascontiguousarray(features[scored], dtype=np.float32)
     similar = nearest(queries, rows.units, 2)[1]
     # A kept sample's most similar row is itself; the second one is the nearest other.
@@ -271,7 +276,12 @@ def most_kept(dim: int, classes: int) -> int:
 
 
 def fit_energy(
-    head: Head, features: NDArray[np.float32], codes: NDArray[np.int64], *, alpha: float = ALPHA
+    head: Head,
+    features: NDArray[np.float32],
+    codes: NDArray[np.int64],
+    *,
+    alpha: float = ALPHA,
+    unseen: NDArray[np.bool_] | None = None,
 ) -> Novelty:
     """A model that keeps no feature: the energy of the head's scores.
 
@@ -284,6 +294,8 @@ def fit_energy(
         features: (n, dim) what it was fitted to.
         codes: (n,) class of each, 0 to classes - 1.
         alpha: Share of known samples that may be called unknown.
+        unseen: (n,) the samples that neither the network nor the head was trained on, whose scores
+            are those that count; None where the network was trained on other samples.
 
     Raises:
         ValueError: `alpha` is out of range.
@@ -291,7 +303,10 @@ def fit_energy(
     _check_alpha(alpha)
     folds = stratified_folds(codes)
     scores = np.zeros(0)
-    if folds.max() >= 0:
+    if unseen is not None:
+        if unseen.any():
+            scores = energy(head.scores(features[unseen]), head.temperature_)
+    elif folds.max() >= 0:
         data = TrainingSet(features, codes, np.ones(len(codes)), int(codes.max()) + 1)
         scores = energy(held_out(head.fixed(), data, folds).scores, head.temperature_)
     order = np.random.default_rng(0).permutation(len(scores))[:_CALIBRATION]

@@ -24,7 +24,7 @@ from edgetl import decode
 from edgetl.engines.base import available_cores
 from edgetl.errors import DataError
 from edgetl.features.pipeline import load
-from edgetl.transfer.photo_views import PhotoViews
+from edgetl.transfer.photo_views import TrainingViews
 from edgetl.transfer.prefix_cache import ID_BYTES, PrefixCache
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Activations:
         prefix: torch.nn.Module | None,
         *,
         preprocess: Preprocess,
-        views: PhotoViews,
+        views: TrainingViews,
         device: torch.device | None = None,
         bf16: bool = False,
         cache: CacheSettings | None = None,

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from edgetl import decode
 from edgetl.backbone import Backbone
 from edgetl.backbones.module import ModuleBackbone
-from edgetl.data.splits import stratified_split
 from edgetl.decode import Source
 from edgetl.engines.torch import find_device
 from edgetl.errors import DataError
@@ -32,65 +31,17 @@ from edgetl.heads import Selection
 from edgetl.transfer.activations import Activations, CacheSettings, Photos, open_photos
 from edgetl.transfer.lora import add_lora, attention_layers, merge_lora
 from edgetl.transfer.method import HeadTask, Method, NetworkTask
-from edgetl.transfer.network_split import Split, split_after
-from edgetl.transfer.photo_views import PhotoViews
+from edgetl.transfer.network_split import split_after
+from edgetl.transfer.photo_views import TrainingViews
 from edgetl.transfer.recipe import Recipe
-from edgetl.transfer.stages import Stage, find_stages
-from edgetl.transfer.tuned_head import select_tuned_head
-from edgetl.transfer.tuning import Samples, Tuning
 from edgetl.transfer.training_state import Checkpoint, keep_newest
+from edgetl.transfer.tuned_head import held_out_part, select_tuned_head
+from edgetl.transfer.tuned_network import Plan, TunedBackbone
+from edgetl.transfer.tuning import Samples, Tuning
 
 _FORMAT = 1
 _CHECKPOINTS = 8
 """Of other runs, that stay in the cache; each is up to five times as large as what trains."""
-
-
-class TunedBackbone(ModuleBackbone):
-    """A network after fine-tuning: its own weights, and so its own fingerprint.
-
-    Attributes:
-        classifier: Weights (classes, dim) and intercepts (classes,) tuned with it.
-        held_out: Positions, among the samples given, of those that no training step saw.
-        held_out_names: Their names, where `Finetune` trained it.
-        trained: Names of the stages that trained.
-        history: One row per epoch.
-        best_epoch: The epoch whose weights these are, from 1.
-    """
-
-    classifier: tuple[NDArray[np.float32], NDArray[np.float32]]
-    held_out: NDArray[np.int64]
-    held_out_names: frozenset[str] = frozenset()
-    trained: list[str]
-    history: list[dict[str, float]]
-    best_epoch: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What trains and what stays frozen.
-
-    Attributes:
-        stages: Of the network.
-        cut: The module up to which all is frozen; None for nothing.
-    """
-
-    stages: tuple[Stage, ...]
-    cut: str | None
-
-    @classmethod
-    def of(cls, network: ModuleBackbone, recipe: Recipe) -> Plan:
-        """The plan of a recipe for a network."""
-        stages = find_stages(network.module, network.preprocess.size)
-        if recipe.boundary:
-            return cls(stages, recipe.boundary)
-        if recipe.unfreeze >= len(stages):
-            return cls(stages, None)
-        return cls(stages, stages[-recipe.unfreeze - 1].end)
-
-    def training(self, split: Split) -> list[str]:
-        """Names of the stages that train, in whole or in part."""
-        names = [name for name, _ in split.suffix.named_parameters()]
-        return [stage.name for stage in self.stages if any(map(stage.has, names))]
 
 
 @dataclass(frozen=True)
@@ -143,11 +94,16 @@ class Finetune(Recipe, Method):
         return select_tuned_head(
             task.features,
             task.targets,
-            np.array([name in tuned.held_out_names for name in task.samples.names], np.bool_),
+            self.unseen(task),
             classifier=tuned.classifier,
             head=task.head,
             seed=task.seed,
         )
+
+    def unseen(self, task: HeadTask) -> NDArray[np.bool_]:
+        """The samples that were held out from the tuning."""
+        held_out = cast("TunedBackbone", task.network).held_out_names
+        return np.array([name in held_out for name in task.samples.names], np.bool_)
 
     @property
     def recipe(self) -> Recipe:
@@ -245,7 +201,7 @@ class Session:
         codes = targets[photos.index]
         classes = int(targets.max()) + 1
         _check_classes(codes, classes, photos)
-        held = _held_out(photos, codes, recipe, seed)
+        held = held_out_part(photos.digests, codes, share=recipe.validation, seed=seed)
         rows = np.arange(len(codes))
         self.train = Samples(rows[~held], codes[~held])
         self.held_out = Samples(rows[held], codes[held]) if held.any() else None
@@ -274,7 +230,7 @@ class Session:
             photos,
             split.prefix,
             preprocess=network.preprocess,
-            views=PhotoViews(count=recipe.views, min_area=recipe.min_area, seed=seed),
+            views=TrainingViews(count=recipe.views, min_area=recipe.min_area, seed=seed),
             device=self._device,
             bf16=recipe.precision == "bf16",
             cache=self._settings(),
@@ -377,19 +333,6 @@ class Session:
             codes.tolist(),
         ]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=32).hexdigest()
-
-
-def _held_out(
-    photos: Photos, codes: NDArray[np.int64], recipe: Recipe, seed: int
-) -> NDArray[np.bool_]:
-    """Which samples are held out: of every class its share, copies of a photo together or not."""
-    if not recipe.validation:
-        return np.zeros(len(codes), np.bool_)
-    held = stratified_split(photos.digests, codes, test_fraction=recipe.validation, seed=seed)
-    tuned = {photos.digests[place] for place in np.flatnonzero(~held)}
-    # A copy of a photo that trains would be no evidence.
-    copies = [digest in tuned for digest in photos.digests]
-    return np.asarray(held & ~np.array(copies, np.bool_))
 
 
 def _checked(targets: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -115,6 +115,13 @@ class Method:
         """Fit a head of `edgetl.heads` to features of that network."""
         return select_head(task.features, task.targets, head=task.head, seed=task.seed)
 
+    def unseen(self, task: HeadTask) -> NDArray[np.bool_] | None:
+        """Which training samples (n,) the network was not trained on; None: on none of them.
+
+        Features of those that it was trained on lie closer together than those of new samples.
+        """
+        return None
+
     @property
     def options(self) -> dict[str, Any]:
         """The values of its fields."""

@@ -1,30 +1,28 @@
 """Views of training photos: the one the device sees, and seeded random crops and mirror images.
 
 Every view goes through the compiled preprocessing, so that training and device resize alike. View 0
-is exactly what `Preprocess` gives; the others are random-resized crops (Szegedy et al., "Going
-deeper with convolutions", 2015), half of them mirrored. A view depends on the seed, its number and
+is exactly what `Preprocess` gives; the others are random crops (`edgetl.features.views`), half of
+them mirrored. A view depends on the seed, its number and
 the photo's content alone, so that it can be cached. It knows nothing about networks.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl.features.views import of_views, random_crop
 from edgetl.preprocess import Preprocess
 
 _FORMAT = 1
 """Raised when the same definition would give other views."""
-_TRIES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhotoViews:
+class TrainingViews:
     """How many views of a photo there are, and how they are made.
 
     Args:
@@ -81,31 +79,12 @@ class PhotoViews:
             return
         words = np.frombuffer(digest[:16], np.uint64).tolist()
         rng = np.random.default_rng([self.seed, view, *words])
-        top, left, height, width = self._box(rng, *image.shape[:2])
+        top, left, (height, width) = 0, 0, image.shape[:2]
+        if self.min_area < 1:
+            top, left, height, width = random_crop(
+                height, width, rng, area=(self.min_area, 1), ratio=self.ratio
+            )
         crop = image[top : top + height, left : left + width]
-        _squashed(preprocess).apply(crop, out=out)
+        of_views(preprocess).apply(crop, out=out)
         if self.flip and rng.random() < 0.5:
             out[...] = out[..., ::-1].copy()
-
-    def _box(self, rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:
-        """Top, left, height and width of a random crop."""
-        if self.min_area == 1:
-            return 0, 0, height, width
-        spread = np.log(self.ratio)
-        for _ in range(_TRIES):
-            area = height * width * rng.uniform(self.min_area, 1)
-            ratio = np.exp(rng.uniform(-spread, spread))
-            rows, columns = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
-            if 0 < rows <= height and 0 < columns <= width:
-                top, left = rng.integers(0, [height - rows + 1, width - columns + 1]).tolist()
-                return top, left, rows, columns
-        # A long photo may have no such crop: then its middle, as far as the ratio allows.
-        rows = min(height, max(1, round(width * self.ratio)))
-        columns = min(width, max(1, round(height * self.ratio)))
-        return (height - rows) // 2, (width - columns) // 2, rows, columns
-
-
-@functools.lru_cache(maxsize=8)
-def _squashed(preprocess: Preprocess) -> Preprocess:
-    """The same but for the crop, which was made already."""
-    return dataclasses.replace(preprocess, fit="squash", resize=preprocess.size)

@@ -10,21 +10,17 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.errors import StorageError
-
-if sys.platform != "win32":
-    import fcntl
+from edgetl.features.lease import held_alone
+from edgetl.transfer.prefix_files import make_room
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,8 +41,8 @@ class PrefixCache:
         ids: (n, 32) uint8: the rows that are needed, distinct.
         shape: Of one row.
         dtype: ``"float16"`` or ``"float32"``.
-        max_bytes: Largest size of this file; older files of other keys in `root` are removed as
-            long as all together exceed it.
+        max_bytes: Largest size of this file, and of all in `root` together: older files of other
+            keys, which nobody uses, give way.
 
     Attributes:
         capacity: Rows that there is room for.
@@ -75,19 +71,14 @@ class PrefixCache:
         row = int(np.prod(shape)) * self.dtype.itemsize
         self._bound = max(max_bytes, 0) // (row + _RECORD.itemsize)
         with contextlib.ExitStack() as stack:  # nothing stays open where this fails
-            folder = self._folder(stack, root, key, max_bytes)
-            self._open(folder, key, row)
+            folder = self._folder(stack, root, key)
+            self._open(folder, key, row, max_bytes)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -149,20 +140,17 @@ class PrefixCache:
         self._free = []
         self._stack.close()
 
-    def _folder(
-        self, stack: contextlib.ExitStack, root: Path | None, key: str, max_bytes: int
-    ) -> Path:
+    def _folder(self, stack: contextlib.ExitStack, root: Path | None, key: str) -> Path:
         if root is not None:
             root.mkdir(parents=True, exist_ok=True)
-            if stack.enter_context(_locked(root / f"{key}.lock")):
+            if stack.enter_context(held_alone(root / f"{key}.lock")):
                 os.utime(root / f"{key}.lock")
-                _prune(root, key, max_bytes)
                 return root
         folder = Path(tempfile.mkdtemp(prefix="edgetl-prefix-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         return folder
 
-    def _open(self, folder: Path, key: str, row: int) -> None:
+    def _open(self, folder: Path, key: str, row: int, max_bytes: int) -> None:
         """Map both files, with room for all rows, and look up which are there."""
         index = folder / f"{key}.index"
         known = np.fromfile(index, _RECORD) if index.is_file() else np.empty(0, _RECORD)
@@ -170,6 +158,7 @@ class PrefixCache:
         missing = len(wanted.keys() - {bytes(item) for item in known["id"]})
         empty = int((known["check"] == 0).sum())
         self.capacity = min(self._bound, len(known) + max(0, missing - empty))
+        make_room(folder, max_bytes - self.capacity * (row + _RECORD.itemsize), without=key)
         count = max(self.capacity, 1)
         _reserve(folder / f"{key}.rows", count * max(row, 1))
         _reserve(index, count * _RECORD.itemsize)
@@ -207,41 +196,3 @@ def _reserve(path: Path, size: int) -> None:
             f"{size / 2**20:.0f} MiB for cached activations can't be had in {path.parent}: "
             f"{error.strerror or error}; allow less with cache_gb"
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Hold a file's lock, unless somebody has it; nobody ever waits. Never held on Windows."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        yield _lock(descriptor)
-    finally:
-        os.close(descriptor)  # which lets go of the lock, however the process ends
-
-
-def _lock(descriptor: int) -> bool:
-    if sys.platform == "win32":
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # taken, or a file system without locks
-        return False
-    return True
-
-
-def _prune(root: Path, key: str, max_bytes: int) -> None:
-    """Remove the files of other keys, oldest first, while all together are too large."""
-    others: Sequence[Path] = sorted(
-        (path for path in root.glob("*.lock") if path.stem != key),
-        key=lambda path: path.stat().st_mtime,
-    )
-    size = sum(path.stat().st_size for path in root.glob("*.rows"))
-    for lock in others:
-        if size <= max_bytes:
-            return
-        with _locked(lock) as alone:
-            rows = lock.with_suffix(".rows")
-            if alone and rows.is_file():
-                size -= rows.stat().st_size
-                rows.unlink()
-                lock.with_suffix(".index").unlink(missing_ok=True)

@@ -107,7 +107,9 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, tor
 
 def pack(parts: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Parts of named tensors as one, each name led by its part's."""
-    return {f"{part}/{name}": tensor for part, all_ in parts.items() for name, tensor in all_.items()}
+    return {
+        f"{part}/{name}": tensor for part, all_ in parts.items() for name, tensor in all_.items()
+    }
 
 
 def unpack(tensors: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetl.data.splits import stratified_split
 from edgetl.heads import HEADS, Head, Selection, SoftmaxHead, select_head
 from edgetl.heads.calibrate import HeldOut, choose
 from edgetl.heads.knn import KnnHead
@@ -99,6 +101,26 @@ def select_tuned_head(
         n_held_out=len(rows),
         hits=judged[best].hits,
     )
+
+
+def held_out_part(
+    digests: Sequence[bytes], codes: NDArray[np.int64], *, share: float, seed: int
+) -> NDArray[np.bool_]:
+    """Which samples a tuning holds out: of every class its share, copies of a photo together.
+
+    Args:
+        digests: Of the content of n samples, which with the seed decides.
+        codes: (n,) classes.
+        share: From 0 to below 1.
+        seed: Which split.
+    """
+    if not share:
+        return np.zeros(len(codes), np.bool_)
+    held = stratified_split(digests, codes, test_fraction=share, seed=seed)
+    tuned = {digests[place] for place in np.flatnonzero(~held)}
+    # A copy of a photo that trains would be no evidence.
+    copies = [digest in tuned for digest in digests]
+    return np.asarray(held & ~np.array(copies, np.bool_))
 
 
 def as_head(coef: NDArray[Any], intercept: NDArray[Any]) -> SoftmaxHead:

@@ -343,7 +343,7 @@ class Tuning:
         for learner in self.learners:
             learner.tensor.requires_grad_(learner.depth <= depth)
         frozen = self.recipe.batch_norm == "frozen"
-        # Code outside of all stages, which is what a cut network was traced as, is as when it ships.
+        # Code outside of all modules runs as it ships: so was it traced, where the network was cut.
         self.suffix.training = False
         for name, module in self.suffix.named_modules():
             if name:

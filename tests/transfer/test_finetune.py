@@ -16,7 +16,7 @@ from edgetl.transfer import tuning
 from edgetl.transfer.activations import Activations, CacheSettings, open_photos
 from edgetl.transfer.finetune import Finetune, Session, finetune
 from edgetl.transfer.methods import load_method
-from edgetl.transfer.photo_views import PhotoViews
+from edgetl.transfer.photo_views import TrainingViews
 from edgetl.transfer.recipe import Recipe
 from edgetl.transfer.training_state import keep_newest
 
@@ -242,7 +242,7 @@ def test_activations_are_known_by_all_that_decides_them(tmp_path):
     everything = np.arange(6)
 
     def rows(*, seed=0, origin="a", images=images, view=1):
-        views = PhotoViews(count=2, seed=seed)
+        views = TrainingViews(count=2, seed=seed)
         settings = CacheSettings(origin=origin, folder=tmp_path, dtype="float32")
         with Activations(
             open_photos(images, DEFINITION),
@@ -262,7 +262,7 @@ def test_activations_are_known_by_all_that_decides_them(tmp_path):
     other = [*images[1:], np.zeros((20, 24, 3), np.uint8)]
     computed, moved = rows(images=other)
     assert computed == 2 and rows()[0] == 0 and torch.equal(moved[:5], values[1:])
-    views, expected = PhotoViews(count=2), np.empty((6, 3, 16, 16), np.float32)
+    views, expected = TrainingViews(count=2), np.empty((6, 3, 16, 16), np.float32)
     opened = open_photos(images, DEFINITION)
     for place, image in enumerate(images):
         views.apply(image, DEFINITION, view=1, digest=opened.digests[place], out=expected[place])

@@ -9,7 +9,7 @@ from PIL import Image
 from edgetl.errors import StorageError
 from edgetl.preprocess import Preprocess
 from edgetl.transfer import prefix_cache
-from edgetl.transfer.photo_views import PhotoViews
+from edgetl.transfer.photo_views import TrainingViews
 from edgetl.transfer.prefix_cache import PrefixCache
 
 DEFINITION = Preprocess(size=24, resize=28, interpolation="bilinear")
@@ -24,10 +24,10 @@ def view(views, number, digest=DIGEST, photo=PHOTO):
 
 
 def test_the_first_view_is_the_devices_and_others_are_seeded():
-    views = PhotoViews(count=4)
+    views = TrainingViews(count=4)
     assert np.array_equal(view(views, 0), DEFINITION.apply(PHOTO))
-    assert np.array_equal(view(views, 2), view(PhotoViews(count=9), 2))
-    different = [view(views, 1), view(views, 2), view(PhotoViews(seed=1), 1)]
+    assert np.array_equal(view(views, 2), view(TrainingViews(count=9), 2))
+    different = [view(views, 1), view(views, 2), view(TrainingViews(seed=1), 1)]
     different.append(view(views, 1, digest=bytes(32)))
     for place, first in enumerate(different):
         assert all(not np.array_equal(first, second) for second in different[place + 1 :])
@@ -37,7 +37,7 @@ def test_without_crops_a_view_is_pillows_resize_or_its_mirror_image():
     whole = np.asarray(Image.fromarray(PHOTO).resize((24, 24), Image.Resampling.BILINEAR))
     mean, std = np.array(DEFINITION.mean), np.array(DEFINITION.std)
     expected = ((whole / 255 - mean) / std).transpose(2, 0, 1)
-    views, mirrored = PhotoViews(count=30, min_area=1), 0
+    views, mirrored = TrainingViews(count=30, min_area=1), 0
     for number in range(1, 30):
         found = view(views, number)
         turned = np.allclose(found, expected[..., ::-1], atol=1e-5)
@@ -49,7 +49,7 @@ def test_without_crops_a_view_is_pillows_resize_or_its_mirror_image():
 def test_crops_keep_to_their_area_and_ratio():
     rows, columns = np.mgrid[:60, :90]
     place = np.stack([rows * 4, columns * 2, 0 * rows], axis=2).astype(np.uint8)
-    views = PhotoViews(count=60, min_area=0.3)
+    views = TrainingViews(count=60, min_area=0.3)
     for number in range(1, 60):
         red, green, _ = (
             view(views, number, photo=place) * np.array(DEFINITION.std)[:, None, None]
@@ -61,7 +61,7 @@ def test_crops_keep_to_their_area_and_ratio():
         assert 0.27 * 5400 <= height * width <= 5450
         assert 0.7 <= width / height <= 1.42
     long = np.zeros((4, 400, 3), np.uint8)
-    assert np.isfinite(view(PhotoViews(min_area=0.9), 1, photo=long)).all()
+    assert np.isfinite(view(TrainingViews(min_area=0.9), 1, photo=long)).all()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_crops_keep_to_their_area_and_ratio():
 )
 def test_bad_views_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad)) if "count" not in bad else "1 view"):
-        PhotoViews(**bad)
+        TrainingViews(**bad)
 
 
 def ids(*numbers):
