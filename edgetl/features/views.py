@@ -73,9 +73,9 @@ def make_view(
         (h', w', 3) uint8, packed: a crop in the photo's own resolution.
     """
     generator = np.random.default_rng([seed, number, int.from_bytes(digest[:8], "little")])
-    top, left, height, width = random_crop(
-        *image.shape[:2], generator, area=options.area, ratio=options.ratio
-    )
+    height, width = image.shape[:2]
+    crop = random_crop(height, width, generator, area=options.area, ratio=options.ratio)
+    top, left, height, width = crop or (0, 0, height, width)
     mirrored = options.mirror and generator.random() < 0.5
     factors = 1 + options.colour * generator.uniform(-1, 1, 3)
     view = image[top : top + height, left : left + width]
@@ -160,7 +160,7 @@ def random_crop(
     *,
     area: tuple[float, float],
     ratio: float,
-) -> tuple[int, int, int, int]:
+) -> tuple[int, int, int, int] | None:
     """Top, left, height and width of the random resized crop of Inception (Szegedy et al. 2015).
 
     Args:
@@ -171,7 +171,7 @@ def random_crop(
         ratio: Largest ratio of its sides, from 1.
 
     Returns:
-        The middle of the photo, as far as the ratio allows, where no such crop fits into it.
+        None where in ten draws no such crop fitted into the photo.
     """
     spread = math.log(ratio)
     for _ in range(_TRIES):
@@ -181,9 +181,7 @@ def random_crop(
         if 1 <= h <= height and 1 <= w <= width:
             top = int(generator.integers(height - h + 1))
             return top, int(generator.integers(width - w + 1)), h, w
-    h = min(height, max(1, round(width * ratio)))
-    w = min(width, max(1, round(height * ratio)))
-    return (height - h) // 2, (width - w) // 2, h, w
+    return None
 
 
 def _shift_colours(

@@ -79,12 +79,20 @@ class TrainingViews:
             return
         words = np.frombuffer(digest[:16], np.uint64).tolist()
         rng = np.random.default_rng([self.seed, view, *words])
-        top, left, (height, width) = 0, 0, image.shape[:2]
-        if self.min_area < 1:
-            top, left, height, width = random_crop(
-                height, width, rng, area=(self.min_area, 1), ratio=self.ratio
-            )
+        top, left, height, width = self._box(rng, *image.shape[:2])
         crop = image[top : top + height, left : left + width]
         of_views(preprocess).apply(crop, out=out)
         if self.flip and rng.random() < 0.5:
             out[...] = out[..., ::-1].copy()
+
+    def _box(self, rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:
+        """Top, left, height and width of what a view shows."""
+        if self.min_area == 1:
+            return 0, 0, height, width
+        crop = random_crop(height, width, rng, area=(self.min_area, 1), ratio=self.ratio)
+        if crop is not None:
+            return crop
+        # A long photo may have no such crop: then its middle, as far as the ratio allows.
+        rows = min(height, max(1, round(width * self.ratio)))
+        columns = min(width, max(1, round(height * self.ratio)))
+        return (height - rows) // 2, (width - columns) // 2, rows, columns
