@@ -219,7 +219,7 @@ def adapt(
             measured,
             memory_mb=options.memory_mb,
             seed=options.seed,
-            unseen=way.unseen(task),
+            unseen=way.not_trained_on(task),
         )
     manifest = Manifest(
         labels=given.train.labels,

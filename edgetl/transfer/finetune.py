@@ -94,13 +94,13 @@ class Finetune(Recipe, Method):
         return select_tuned_head(
             task.features,
             task.targets,
-            self.unseen(task),
+            self.not_trained_on(task),
             classifier=tuned.classifier,
             head=task.head,
             seed=task.seed,
         )
 
-    def unseen(self, task: HeadTask) -> NDArray[np.bool_]:
+    def not_trained_on(self, task: HeadTask) -> NDArray[np.bool_]:
         """The samples that were held out from the tuning."""
         held_out = cast("TunedBackbone", task.network).held_out_names
         return np.array([name in held_out for name in task.samples.names], np.bool_)

@@ -115,7 +115,7 @@ class Method:
         """Fit a head of `edgetl.heads` to features of that network."""
         return select_head(task.features, task.targets, head=task.head, seed=task.seed)
 
-    def unseen(self, task: HeadTask) -> NDArray[np.bool_] | None:
+    def not_trained_on(self, task: HeadTask) -> NDArray[np.bool_] | None:
         """Which training samples (n,) the network was not trained on; None: on none of them.
 
         Features of those that it was trained on lie closer together than those of new samples.

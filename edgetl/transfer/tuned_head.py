@@ -117,7 +117,7 @@ def held_out_part(
     if not share:
         return np.zeros(len(codes), np.bool_)
     held = stratified_split(digests, codes, test_fraction=share, seed=seed)
-    tuned = {digests[place] for place in np.flatnonzero(~held)}
+    tuned = {digests[place] for place in np.flatnonzero(~held).tolist()}
     # A copy of a photo that trains would be no evidence.
     copies = [digest in tuned for digest in digests]
     return np.asarray(held & ~np.array(copies, np.bool_))

@@ -11,6 +11,7 @@ from toy import DIM, PREPROCESS, ToyEngine, open_store
 
 from edgetl.cli import cache as verb
 from edgetl.features import extract
+from edgetl.transfer.prefix_cache import PrefixCache
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_info(call, filled):
     assert stores[1]["size"] > stores[0]["size"] > 20 * DIM * 2
     assert stores[0]["used"] - stores[1]["used"] == pytest.approx(2 * 86400, abs=60)
     lines = call("info")[1].splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert lines[1].startswith(filled[0][:12])
     assert "20 rows" in lines[1]
 
@@ -182,7 +183,7 @@ def held(*folders):
 def test_info_counts_graphs(call, graphs, tmp_path):
     found = json.loads(call("info", "--json")[1])["graphs"]
     assert found == {"root": str(tmp_path / "graphs"), "number": 2, "size": 8200}
-    assert call("info")[1].splitlines()[-2].endswith("graphs: 2 exported graphs, 0.0 MB")
+    assert call("info")[1].splitlines()[-3].endswith("graphs: 2 exported graphs, 0.0 MB")
 
 
 def test_prune_removes_graphs_by_age_or_all(call, graphs):
@@ -242,3 +243,23 @@ def test_exports_and_engines_are_counted_and_removed(call, tmp_path):
     assert bundle.is_dir() and not engine.exists()
     assert json.loads(call("prune", "--all", "--json")[1])["exports"] == 1
     assert not bundle.exists()
+
+
+def test_what_fine_tuning_keeps_is_shown_and_shrunk(call, tmp_path):
+    methods = tmp_path / "methods"
+    ids = np.zeros((1, 32), np.uint8)
+    for key in ("old", "new"):
+        PrefixCache(methods / "activations", key, ids, (100,), max_bytes=10_000).close()
+    os.utime(methods / "activations" / "old.lock", (time.time() - 5 * 86400,) * 2)
+    (methods / "finetune").mkdir()
+    (methods / "finetune" / "a.safetensors").write_bytes(bytes(700))
+    found = json.loads(call("info", "--json")[1])
+    assert (found["activations"]["number"], found["activations"]["size"]) == (2, 2 * 236)
+    assert (found["checkpoints"]["number"], found["checkpoints"]["size"]) == (1, 700)
+    assert "activations of 2 frozen networks" in call("info")[1]
+    removed = json.loads(call("prune", "--older-than", "3", "--json")[1])
+    assert (removed["activations"], removed["checkpoints"], removed["freed"]) == (1, 0, 236)
+    assert json.loads(call("prune", "--max-size", "1K", "--json")[1])["activations"] == 0
+    assert json.loads(call("prune", "--max-size", "100", "--json")[1])["activations"] == 1
+    assert "1 checkpoints" in call("prune", "--all")[1]
+    assert json.loads(call("info", "--json")[1])["checkpoints"]["number"] == 0

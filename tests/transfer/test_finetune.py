@@ -2,15 +2,19 @@
 
 import dataclasses
 import os
+import time
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 import edgetl
 from edgetl import _adapt
 from edgetl.backbones.module import ModuleBackbone
-from edgetl.errors import DataError
+from edgetl.errors import DataError, MissingDependencyError
+from edgetl.exporter import job_tuned
 from edgetl.preprocess import Preprocess
 from edgetl.transfer import tuning
 from edgetl.transfer.activations import Activations, CacheSettings, open_photos
@@ -186,8 +190,12 @@ def test_old_checkpoints_give_way(tmp_path):
     for place in range(4):
         (tmp_path / f"{place}.safetensors").touch()
         os.utime(tmp_path / f"{place}.safetensors", (place, place))
+    for name, age in ((".8.safetensors.1", 9000), (".9.safetensors.2", 9)):  # unfinished
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
     keep_newest(tmp_path / "0.safetensors", 2)
-    assert sorted(path.stem for path in tmp_path.iterdir()) == ["0", "2", "3"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".9.safetensors.2", "0.safetensors", "2.safetensors", "3.safetensors"]
 
 
 def test_checkpointing_saves_memory_and_changes_no_weight():
@@ -289,6 +297,7 @@ def test_activations_beyond_float16_are_an_error_with_a_way_out():
         ({"validation": 1.0}, "validation must be at least 0 and below 1"),
         ({"optimizer": "adam"}, "optimizer must be one of"),
         ({"lora": 4, "l2_sp": 0.1}, "lora leaves the pretrained weights"),
+        ({"batch_norm": "train", "batch_size": 2}, "batch_size must be 3 or more, got 2"),
         ({"checkpointing": True, "batch_norm": "train"}, "choose one of them"),
     ],
 )
@@ -315,6 +324,85 @@ def test_adapt_ships_the_tuned_network(monkeypatch, tmp_path):
     assert "no adaptation" in bundle.evidence.baselines
     assert bundle.evidence.accuracy > 0.9
     assert edgetl.load(tmp_path / "toy.edgetl").predict(images[1]).label == str(codes[1])
+
+
+def test_a_training_that_comes_apart_says_so_and_leaves_no_checkpoint(tmp_path):
+    recipe = dataclasses.replace(FAST, lr=1e30, layer_decay=1.0, warmup=0, unfreeze=3)
+    for validation in (0.15, 0.0):
+        with pytest.raises(ValueError, match=r"came apart in epoch .* try a rate lr below 1e"):
+            tuned(dataclasses.replace(recipe, validation=validation), cache=tmp_path)
+    for file in (tmp_path / "finetune").glob("*"):
+        assert all(torch.isfinite(value).all() for value in load_file(file).values())
+
+
+def test_what_cant_be_trained_is_refused_before_a_photo_is_read():
+    unread = [b"no photo"] * 4
+    for changed, error, message in (
+        ({"boundary": "3"}, ValueError, "nothing after '3' has parameters to train"),
+        ({"boundary": "no"}, ValueError, "no module 'no'"),
+        ({"device": "abacus"}, ValueError, "is no torch device"),
+        ({"device": "cuda:99"}, MissingDependencyError, "cuda devices here"),
+    ):
+        recipe = dataclasses.replace(FAST, **changed)
+        given = photos(6) if error is ValueError else (unread, [0, 1, 0, 1])
+        with pytest.raises(error, match=message):
+            finetune(toy(), *given, recipe=recipe)
+    for codes in ([0, 1], [], [0, 1, -1, 0], [0.5, 1, 0, 1]):
+        with pytest.raises(ValueError, match="targets must be"):
+            finetune(toy(), unread, np.array(codes), recipe=FAST)
+
+
+def test_a_photo_that_changes_while_it_is_used_is_an_error(tmp_path):
+    images, _ = photos(2)
+    file = tmp_path / "photo.png"
+    Image.fromarray(images[0]).save(file)
+    opened = open_photos([images[1], file], DEFINITION)
+    Image.fromarray(images[1]).save(file)
+    with Activations(opened, None, preprocess=DEFINITION, views=TrainingViews(count=1)) as inputs:
+        inputs.batch(np.array([0]), np.array([0]))
+        with pytest.raises(DataError, match="sample 1 changed while it was in use"):
+            inputs.batch(np.array([1]), np.array([0]))
+
+
+class Moody(torch.nn.Module):
+    """Its own code, as that of some networks, does something else in training mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = toy().module
+
+    def forward(self, x):
+        return self.body(x) * (0.0 if self.training else 1.0)
+
+
+def test_a_networks_own_code_trains_as_it_ships():
+    network = ModuleBackbone("m", architecture="m", module=Moody(), preprocess=DEFINITION)
+    found = tuned(dataclasses.replace(FAST, unfreeze=9), network)
+    plain = tuned(dataclasses.replace(FAST, unfreeze=9))
+    for name, value in weights(plain).items():
+        assert torch.equal(weights(found)[f"body.{name}"], value)
+
+
+def test_what_tells_the_unknown_goes_by_samples_that_were_held_out(monkeypatch):
+    monkeypatch.setattr(_adapt, "load_backbone", lambda *_, **__: toy())
+    method = Finetune(epochs=1, unfreeze=1, validation=0.4, views=1, device="cpu")
+    bundle = edgetl.adapt(
+        (photos(100)[0], photos(100)[1].tolist()),
+        backbone="toy",
+        method=method,
+        head="ridge",
+        options=edgetl.AdaptOptions(cache=False),
+    )
+    held_out = bundle.evidence.extra["method"]["details"]["held_out"]
+    assert len(bundle.learning.novelty["calibration"]) == held_out < 40
+    # An export knows them again, from the record alone.
+    train = bundle.checks.train_digests
+    digests = [int(number).to_bytes(8, "big") for number in train]
+    part = type("Part", (), {"digests": digests, "targets": np.zeros(len(digests), np.int64)})
+    assert job_tuned.is_tuned(bundle) and not job_tuned.has_own_classifier(bundle)
+    assert len(job_tuned.unseen_rows(bundle, part)) == len(train)
+    part.digests = [*digests[1:], bytes(8)]
+    assert job_tuned.unseen_rows(bundle, part) is None
 
 
 def test_an_onnx_file_has_nothing_to_train():

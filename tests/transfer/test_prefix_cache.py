@@ -1,5 +1,7 @@
 """Views of photos, and rows of activations on disk: whole, of the right sample, bounded."""
 
+import os
+import time
 import zlib
 
 import numpy as np
@@ -11,6 +13,7 @@ from edgetl.preprocess import Preprocess
 from edgetl.transfer import prefix_cache
 from edgetl.transfer.photo_views import TrainingViews
 from edgetl.transfer.prefix_cache import PrefixCache
+from edgetl.transfer.prefix_files import FilesInfo, activations_info, prune_activations
 
 DEFINITION = Preprocess(size=24, resize=28, interpolation="bilinear")
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
@@ -145,6 +148,35 @@ def test_the_size_is_bounded_and_rows_of_no_use_give_way(tmp_path):
         assert not (tmp_path / "k.rows").exists() and cache.capacity == 0
         cache.write(positions(0), rows(1))
         assert read(cache, 0)[0] == [False]
+
+
+def test_all_files_together_are_bounded_by_what_the_newest_will_take(tmp_path):
+    size = 4 * (3 * 4 + 36)
+    for place, key in enumerate("abc"):
+        with PrefixCache(tmp_path, key, ids(1, 2), (3,), dtype="float32", max_bytes=size) as cache:
+            cache.write(positions(0, 1), rows(1, 2))
+        os.utime(tmp_path / f"{key}.lock", (place, place))
+    assert not (tmp_path / "a.rows").exists() and (tmp_path / "b.rows").exists()
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= size
+    info = activations_info(tmp_path)
+    assert (info.number, info.size) == (2, size)
+
+
+def test_pruning_leaves_what_a_process_uses(tmp_path):
+    kept = {"dtype": "float32", "max_bytes": 1000}
+    for place, key in enumerate("abc"):
+        PrefixCache(tmp_path, key, ids(1), (3,), **kept).close()
+        os.utime(tmp_path / f"{key}.lock", (time.time() - 90 * place,) * 2)
+    assert prune_activations(tmp_path, older_than=100).number == 1
+    assert not (tmp_path / "c.rows").exists()
+    with PrefixCache(tmp_path, "b", ids(1), (3,), **kept) as cache:
+        cache.write(positions(0), rows(1))
+        done = prune_activations(tmp_path, everything=True)
+        assert (done.number, done.size, done.busy) == (1, 48, ("b",))
+        assert read(cache, 0)[0] == [True]
+    assert prune_activations(tmp_path, max_size=48).number == 0
+    assert prune_activations(tmp_path, max_size=47).number == 1
+    assert activations_info(tmp_path / "none") == FilesInfo()
 
 
 def test_a_second_user_of_a_key_works_apart_and_leaves_nothing(tmp_path, monkeypatch):

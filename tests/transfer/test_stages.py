@@ -110,6 +110,28 @@ def test_a_cut_that_something_passes_by_is_refused():
     assert whole.prefix is None and whole.suffix is net
 
 
+class Tied(torch.nn.Module):
+    """Its middle layer is called on both sides of a cut after `b`."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(3, 3, 1), torch.nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.a(self.b(self.a(x))).mean((2, 3))
+
+
+def test_a_cut_through_shared_weights_is_refused():
+    with pytest.raises(ValueError, match=r"can't be cut after 'b': a\.weight is on both sides"):
+        split_after(Tied().eval(), "b")
+
+
+def test_what_lies_before_a_cut_is_not_in_the_second_part():
+    suffix = split_after(NETWORKS["vit"](), "blocks.0").suffix
+    names = {name.partition(".")[0] for name, _ in suffix.named_parameters()}
+    assert names == {"blocks", "norm"}  # neither pos_embed nor cls_token
+
+
 class Choosing(torch.nn.Module):
     """Its code depends on the values of its input."""
 

@@ -199,7 +199,15 @@ def test_lora_changes_attention_of_the_stages_that_train_alone(make, expected):
     rng = np.random.default_rng(0)
     images = list(rng.integers(0, 256, (24, 32, 32, 3), np.uint8))
     recipe = Recipe(unfreeze=2, lora=2, epochs=2, views=2, lr=0.01, start="zeros", device="cpu")
+    torch.manual_seed(3)
+    state = torch.random.get_rng_state()
     result = finetune(network, images, np.arange(24) % 2, recipe=recipe)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(4)
+    again = finetune(network, images, np.arange(24) % 2, recipe=recipe).module.state_dict()
+    assert all(
+        torch.equal(again[name], value) for name, value in result.module.state_dict().items()
+    )
     before, after = network.module.state_dict(), result.module.state_dict()
     assert before.keys() == after.keys()
     assert {name for name in before if not torch.equal(before[name], after[name])} == expected
