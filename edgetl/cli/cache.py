@@ -141,11 +141,14 @@ def _prune(arguments: argparse.Namespace) -> int:
     activations = prune_activations(
         _activations(), older_than=arguments.older_than, max_size=room, everything=arguments.all
     )
-    removed = (exported, more, checkpoints, activations)
-    freed = done.freed + sum(part.size for part in removed)
+    freed = done.freed + exported.size + more.size + checkpoints.size + activations.size
     if arguments.json:
-        names = ("graphs", "exports", "checkpoints", "activations")
-        numbers = {name: part.number for name, part in zip(names, removed, strict=True)}
+        numbers = {
+            "graphs": exported.number,
+            "exports": more.number,
+            "checkpoints": checkpoints.number,
+            "activations": activations.number,
+        }
         busy = [*done.busy, *activations.busy]
         print(json.dumps({**dataclasses.asdict(done), "freed": freed, "busy": busy, **numbers}))
         return 0

@@ -205,9 +205,7 @@ def test_lora_changes_attention_of_the_stages_that_train_alone(make, expected):
     assert torch.equal(torch.random.get_rng_state(), state)
     torch.manual_seed(4)
     again = finetune(network, images, np.arange(24) % 2, recipe=recipe).module.state_dict()
-    assert all(
-        torch.equal(again[name], value) for name, value in result.module.state_dict().items()
-    )
     before, after = network.module.state_dict(), result.module.state_dict()
+    assert all(torch.equal(again[name], value) for name, value in after.items())
     assert before.keys() == after.keys()
     assert {name for name in before if not torch.equal(before[name], after[name])} == expected
