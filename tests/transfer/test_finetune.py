@@ -23,6 +23,7 @@ from edgetl.transfer.methods import load_method
 from edgetl.transfer.photo_views import TrainingViews
 from edgetl.transfer.recipe import Recipe
 from edgetl.transfer.training_state import keep_newest
+from edgetl.transfer.tuned_head import OWN
 
 DEFINITION = Preprocess(size=16, resize=16)
 FAST = Recipe(unfreeze=1, epochs=3, views=3, batch_size=16, lr=1e-3, start="zeros", device="cpu")
@@ -403,6 +404,47 @@ def test_what_tells_the_unknown_goes_by_samples_that_were_held_out(monkeypatch):
     assert len(job_tuned.unseen_rows(bundle, part)) == len(train)
     part.digests = [*digests[1:], bytes(8)]
     assert job_tuned.unseen_rows(bundle, part) is None
+
+
+@pytest.mark.parametrize("head", ["ridge", "auto"])
+def test_an_exported_head_is_fitted_again_as_it_was_at_first(head, monkeypatch, tmp_path):
+    monkeypatch.setattr(_adapt, "load_backbone", lambda *_, **__: toy())
+    for part, count, seed in (("train", 90, 0), ("test", 60, 1)):
+        for place, (image, code) in enumerate(zip(*photos(count, seed=seed), strict=True)):
+            folder = tmp_path / "data" / part / str(code)
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{place}.png")
+    method = Finetune(epochs=2, unfreeze=1, validation=0.3, views=1, device="cpu", lr=0.01)
+    bundle = edgetl.adapt(
+        tmp_path / "data",
+        backbone="toy",
+        method=method,
+        head=head,
+        options=edgetl.AdaptOptions(cache=False),
+        output=tmp_path / "toy.edgetl",
+    )
+    if head == "auto":  # as if the network's own classifier had been the best
+        rows = tuple(
+            {**row, "chosen": row["kind"] == OWN} for row in bundle.evidence.head.candidates
+        )
+        record = dataclasses.replace(bundle.evidence.head, kind="softmax", candidates=rows)
+        evidence = dataclasses.replace(bundle.evidence, head=record)
+        manifest = dataclasses.replace(bundle.manifest, evidence=evidence)
+        bundle = dataclasses.replace(bundle, manifest=manifest)
+    options = edgetl.ExportOptions(budget_ms=10_000, verify_seconds=0.02)
+    exported = edgetl.export(bundle, output=tmp_path / "exported.edgetl", options=options)
+    notes = exported.evidence.run.notes
+    kept = any("kept as the method finetune made it" in note for note in notes)
+    assert kept == (head == "auto")
+    assert len(exported.learning.novelty["calibration"]) == 27
+    if head == "ridge":
+        assert exported.head.temperature_ == pytest.approx(bundle.head.temperature_, rel=0.01)
+        (tried,) = exported.evidence.head.candidates
+        (before,) = bundle.evidence.head.candidates
+        assert tried["accuracy"] == pytest.approx(before["accuracy"], abs=0.04)
+        device = edgetl.load(tmp_path / "exported.edgetl")
+        assert device.learn(photos(1, seed=5)[0][0], "0").kept
+        device.close()
 
 
 def test_an_onnx_file_has_nothing_to_train():
