@@ -161,13 +161,16 @@ class _Run:
         rows = [order[at * size : (at + 1) * size] for at in range(self.step, self.batches)]
         views = [(first[batch] + self.epoch) % self.lesson.views for batch in rows]
         about = f"photos of epoch {self.epoch + 1}/{self.recipe.epochs}"
-        progress = Progress(len(rows) * size, about) if self.machine.progress else None
+        total = sum(map(len, rows))
+        progress = Progress(total, about) if self.machine.progress else None
         self.student.train()
         for done, images in enumerate(self._prepared(pool, list(zip(rows, views, strict=True)))):
             self._step(images, rows[done], views[done])
             if progress is not None:
-                progress.update((done + 1) * size)
+                progress.update(min((done + 1) * size, total))
             self.machine.after_step(self.epoch * self.batches + self.step)
+        if progress is not None:
+            progress.finish(total)
 
     def _step(
         self, images: NDArray[np.float32], rows: NDArray[np.int64], views: NDArray[np.int64]

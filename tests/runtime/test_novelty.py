@@ -354,3 +354,24 @@ def test_a_bundle_without_a_model_calls_nothing_unknown(flowers):
     device = edgetl.Runtime(bundle)
     (answer,) = device.predict([np.zeros((32, 32, 3), np.uint8)])
     assert (answer.novelty, answer.unknown, device.drift) == (None, False, None)
+
+
+def test_samples_that_a_network_was_tuned_on_dont_set_the_limit():
+    generator = np.random.default_rng(0)
+    means = generator.normal(size=(4, 16))
+    codes = np.arange(800) % 4
+    tuned = np.arange(800) < 600
+    spread = np.where(tuned, 0.05, 0.4)[:, None]
+    features = (means[codes] + spread * generator.normal(size=(800, 16))).astype(np.float32)
+    new = (means[codes] + 0.4 * generator.normal(size=(800, 16))).astype(np.float32)
+    head = SoftmaxHead().fit(features[tuned], codes[tuned])
+
+    def alarms(model):
+        return model.unknown(model.score(new, head), codes).mean()
+
+    assert alarms(fit_novelty(features, codes)) > 0.12
+    assert alarms(fit_novelty(features, codes, unseen=~tuned)) < 0.09
+    assert len(fit_energy(head, features, codes, unseen=~tuned).calibration) == 200
+    assert alarms(fit_energy(head, features, codes, unseen=~tuned)) < 0.09
+    for fit in (fit_novelty, lambda *given, **more: fit_energy(head, *given, **more)):
+        assert not alarms(fit(features, codes, unseen=np.zeros(800, np.bool_)))

@@ -135,6 +135,14 @@ def test_what_is_no_checkpoint_of_this_training_is_not_gone_on_with(tmp_path):
     assert not path.exists()
 
 
+def test_progress_ends_with_all_photos_of_each_epoch(capsys):
+    recipe = dataclasses.replace(RECIPE, epochs=2, batch_size=64)
+    train_student(student(), lesson(), recipe=recipe, seed=0, machine=Machine(progress=True))
+    shown = capsys.readouterr().err.splitlines()
+    assert ["40 of 40 photos of epoch 1/2" in line for line in shown] == [True, False]
+    assert "40 of 40 photos of epoch 2/2" in shown[1]
+
+
 def test_patience_ends_it():
     recipe = dataclasses.replace(RECIPE, epochs=30, learning_rate=1e-9, patience=2, ema=0)
     trained = train_student(student(), lesson(), recipe=recipe, seed=0)
