@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetl._records import Clock
+from edgetl._tuned import fitting, has_own_classifier, is_tuned, unseen_rows
 from edgetl.bundle import Bundle, ExportRecord, GateRecord, Limits, check_destination, shipped
 from edgetl.bundle.source import check_source, find_source
 from edgetl.data import Dataset, load_dataset
@@ -22,7 +23,6 @@ from edgetl.exporter import gates
 from edgetl.exporter.job import ExportOptions, Job, Parts
 from edgetl.exporter.job_draft import checks_of, compiled, draft_of, keep, record_of, refitted
 from edgetl.exporter.job_parts import build, extracted, reference_parts
-from edgetl.exporter.job_tuned import has_own_classifier, is_tuned, unseen_rows
 from edgetl.exporter.samples import REPLACED, spread
 from edgetl.exporter.verify import (
     LEAST_SAMPLES,
@@ -94,7 +94,9 @@ def export(
     artefact = build(job)
     engine = job.extraction_engine(artefact)
     fitted, measured, run = extracted(job, artefact, engine, clock)
-    head, record, learning = refitted(job, fitted, measured)
+    head, record, learning = refitted(
+        job, fitted, measured, select=fitting(source, fitted), unseen=unseen_rows(source, fitted)
+    )
     evidence = evaluate_head(
         head.predict_proba(measured.features),
         measured.targets,

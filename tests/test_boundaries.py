@@ -78,6 +78,7 @@ WORKSTATION = {
     },
     "_export": {
         "_records",
+        "_tuned",
         "bundle",
         "data",
         "decode",
@@ -166,6 +167,7 @@ WORKSTATION = {
         "targets",
         "transfer",
     },
+    "_tuned": {"_parts", "bundle", "heads", "transfer"},
     "_given": {"_parts", "_shipped", "backbone", "bundle", "data", "heads", "transfer"},
     "_from_words": {
         "_given",

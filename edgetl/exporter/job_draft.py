@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgetl._learning import LEARNING, MEMORY_MB, kept_learning
 from edgetl._parts import Part
@@ -31,30 +33,41 @@ from edgetl.engines import Engine
 from edgetl.exporter.artefact import Artefact, file_name, finish, operators_of
 from edgetl.exporter.fuse import fuse_head
 from edgetl.exporter.job import ExportOptions, Job
-from edgetl.exporter.job_tuned import unseen_rows
 from edgetl.exporter.processor import describe_machine
 from edgetl.exporter.samples import spread
 from edgetl.exporter.verify import LEAST_SAMPLES
-from edgetl.heads import Head, load_head, select_head
+from edgetl.heads import Head, Selection, load_head, select_head
 from edgetl.targets import TensorRT
-from edgetl.transfer.tuned_head import select_tuned_head
 
 OPERATORS = "required_operators.config"
 """What a reduced build of ONNX Runtime needs to know of a ``.ort`` file, beside it."""
 
 
-def refitted(job: Job, fitted: Part, measured: Part) -> tuple[Head, HeadRecord, Learning | None]:
+def refitted(
+    job: Job,
+    fitted: Part,
+    measured: Part,
+    *,
+    select: Callable[..., Selection] = select_head,
+    unseen: NDArray[np.bool_] | None = None,
+) -> tuple[Head, HeadRecord, Learning | None]:
     """The head that ships, of the same kind and fitted to the exported graph's features.
 
     With it comes what it can learn on from. A head that is kept as it was has none, where it needs
     statistics of the features it was fitted to.
+
+    Args:
+        job: The export.
+        fitted: The training part, by the exported graph.
+        measured: The test part, likewise.
+        select: Fits a head, as `edgetl.heads.select_head` does.
+        unseen: As of `edgetl._learning.kept_learning`.
     """
     known, options = job.source.evidence, job.options
     memory_mb = options.memory_mb
     if memory_mb is None:
         known_features = job.source.learning is not None and len(job.source.learning.features)
         memory_mb = MEMORY_MB if known_features else 0.0
-    unseen = unseen_rows(job.source, fitted)
     if not options.refit:
         old = job.source.head
         record = known.head if known else HeadRecord(kind=old.kind)
@@ -64,11 +77,9 @@ def refitted(job: Job, fitted: Part, measured: Part) -> tuple[Head, HeadRecord, 
             old, fitted, measured, memory_mb=memory_mb, seed=options.seed, unseen=unseen
         )
         return old, record, kept
-    X, kind = fitted.features, job.source.manifest.head
-    if unseen is None:
-        selection = select_head(X, fitted.targets, head=kind, seed=options.seed)
-    else:
-        selection = select_tuned_head(X, fitted.targets, unseen, head=kind, seed=options.seed)
+    selection = select(
+        fitted.features, fitted.targets, head=job.source.manifest.head, seed=options.seed
+    )
     head = selection.head
     kept = kept_learning(
         head, fitted, measured, memory_mb=memory_mb, seed=options.seed, unseen=unseen

@@ -158,11 +158,12 @@ def shared_neighbours(
     Args:
         first: (n, a); neighbours are by cosine, after the mean was taken off.
         second: (n, b) of the same samples.
-        count: Neighbours of each; at most n - 1.
+        count: Neighbours of each; no more than half of the others, of all of which any two sets of
+            features would agree.
     """
-    count = min(count, len(first) - 1)
-    if count < 1:
+    if len(first) < 2:
         raise ValueError(f"need at least 2 samples, got {len(first)}")
+    count = min(count, max(1, (len(first) - 1) // 2))
     near = []
     for features in (first, second):
         X = features - features.mean(axis=0)

@@ -133,6 +133,7 @@ def test_shared_neighbours_are_those_of_scikit_learn(features):
     expected = np.mean([len(a & b) / 5 for a, b in zip(*near, strict=True)])
     assert shared_neighbours(features, other, count=5) == pytest.approx(expected)
     assert shared_neighbours(features, 2 * features) == 1
-    assert shared_neighbours(features[:3], features[:3]) == 1  # of two others at most
+    assert shared_neighbours(features[:3], features[:3]) == 1  # of one other
+    assert shared_neighbours(features[:9], features[9:18], count=50) < 1  # of four, not of all
     with pytest.raises(ValueError, match="2 samples"):
         shared_neighbours(features[:1], features[:1])

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import edgetl
-from edgetl import _adapt
+from edgetl import _adapt, _tuned
 from edgetl.backbones.module import ModuleBackbone
 from edgetl.errors import DataError, MissingDependencyError
-from edgetl.exporter import job_tuned
 from edgetl.preprocess import Preprocess
 from edgetl.transfer import tuning
 from edgetl.transfer.activations import Activations, CacheSettings, open_photos
@@ -384,30 +384,7 @@ def test_a_networks_own_code_trains_as_it_ships():
         assert torch.equal(weights(found)[f"body.{name}"], value)
 
 
-def test_what_tells_the_unknown_goes_by_samples_that_were_held_out(monkeypatch):
-    monkeypatch.setattr(_adapt, "load_backbone", lambda *_, **__: toy())
-    method = Finetune(epochs=1, unfreeze=1, validation=0.4, views=1, device="cpu")
-    bundle = edgetl.adapt(
-        (photos(100)[0], photos(100)[1].tolist()),
-        backbone="toy",
-        method=method,
-        head="ridge",
-        options=edgetl.AdaptOptions(cache=False),
-    )
-    held_out = bundle.evidence.extra["method"]["details"]["held_out"]
-    assert len(bundle.learning.novelty["calibration"]) == held_out < 40
-    # An export knows them again, from the record alone.
-    train = bundle.checks.train_digests
-    digests = [int(number).to_bytes(8, "big") for number in train]
-    part = type("Part", (), {"digests": digests, "targets": np.zeros(len(digests), np.int64)})
-    assert job_tuned.is_tuned(bundle) and not job_tuned.has_own_classifier(bundle)
-    assert len(job_tuned.unseen_rows(bundle, part)) == len(train)
-    part.digests = [*digests[1:], bytes(8)]
-    assert job_tuned.unseen_rows(bundle, part) is None
-
-
-@pytest.mark.parametrize("head", ["ridge", "auto"])
-def test_an_exported_head_is_fitted_again_as_it_was_at_first(head, monkeypatch, tmp_path):
+def test_a_bundle_and_its_export_know_what_the_network_was_not_tuned_on(monkeypatch, tmp_path):
     monkeypatch.setattr(_adapt, "load_backbone", lambda *_, **__: toy())
     for part, count, seed in (("train", 90, 0), ("test", 60, 1)):
         for place, (image, code) in enumerate(zip(*photos(count, seed=seed), strict=True)):
@@ -419,32 +396,33 @@ def test_an_exported_head_is_fitted_again_as_it_was_at_first(head, monkeypatch, 
         tmp_path / "data",
         backbone="toy",
         method=method,
-        head=head,
+        head="ridge",
         options=edgetl.AdaptOptions(cache=False),
         output=tmp_path / "toy.edgetl",
     )
-    if head == "auto":  # as if the network's own classifier had been the best
-        rows = tuple(
-            {**row, "chosen": row["kind"] == OWN} for row in bundle.evidence.head.candidates
-        )
-        record = dataclasses.replace(bundle.evidence.head, kind="softmax", candidates=rows)
-        evidence = dataclasses.replace(bundle.evidence, head=record)
-        manifest = dataclasses.replace(bundle.manifest, evidence=evidence)
-        bundle = dataclasses.replace(bundle, manifest=manifest)
+    assert bundle.evidence.extra["method"]["details"]["held_out"] == 27
+    assert len(bundle.learning.novelty["calibration"]) == 27
+
     options = edgetl.ExportOptions(budget_ms=10_000, verify_seconds=0.02)
     exported = edgetl.export(bundle, output=tmp_path / "exported.edgetl", options=options)
-    notes = exported.evidence.run.notes
-    kept = any("kept as the method finetune made it" in note for note in notes)
-    assert kept == (head == "auto")
+    assert not any("was kept as" in note for note in exported.evidence.run.notes)
     assert len(exported.learning.novelty["calibration"]) == 27
-    if head == "ridge":
-        assert exported.head.temperature_ == pytest.approx(bundle.head.temperature_, rel=0.01)
-        (tried,) = exported.evidence.head.candidates
-        (before,) = bundle.evidence.head.candidates
-        assert tried["accuracy"] == pytest.approx(before["accuracy"], abs=0.04)
-        device = edgetl.load(tmp_path / "exported.edgetl")
+    assert exported.head.temperature_ == pytest.approx(bundle.head.temperature_, rel=0.01)
+    (tried,), (before,) = (item.evidence.head.candidates for item in (exported, bundle))
+    assert tried["accuracy"] == pytest.approx(before["accuracy"], abs=0.04)
+    with edgetl.load(tmp_path / "exported.edgetl") as device:
         assert device.learn(photos(1, seed=5)[0][0], "0").kept
-        device.close()
+
+    # Other samples than those it was tuned on, or the classifier that was tuned with it.
+    digests = [int(number).to_bytes(8, "big") for number in bundle.checks.train_digests]
+    part = SimpleNamespace(digests=digests, targets=np.zeros(90, np.int64))
+    assert len(_tuned.unseen_rows(bundle, part)) == 90
+    assert _tuned.unseen_rows(bundle, SimpleNamespace(digests=digests[1:])) is None
+    assert _tuned.is_tuned(bundle) and not _tuned.has_own_classifier(bundle)
+    head = dataclasses.replace(bundle.evidence.head, candidates=({"kind": OWN, "chosen": True},))
+    evidence = dataclasses.replace(bundle.evidence, head=head)
+    manifest = dataclasses.replace(bundle.manifest, evidence=evidence)
+    assert _tuned.has_own_classifier(dataclasses.replace(bundle, manifest=manifest))
 
 
 def test_an_onnx_file_has_nothing_to_train():

@@ -7,6 +7,8 @@ digests; it does not know how a network is tuned.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 from edgetl._parts import Part
 from edgetl.bundle import Bundle
 from edgetl.bundle.checks import short_digests
-from edgetl.transfer.tuned_head import OWN, held_out_part
+from edgetl.heads import Selection, select_head
+from edgetl.transfer.tuned_head import OWN, held_out_part, select_tuned_head
 
 _FINETUNE = "finetune"
 
@@ -48,6 +51,14 @@ def unseen_rows(source: Bundle, train: Part) -> NDArray[np.bool_] | None:
     return held_out_part(
         train.digests, train.targets, share=float(share), seed=source.evidence.run.seed
     )
+
+
+def fitting(source: Bundle, train: Part) -> Callable[..., Selection]:
+    """What fits a head to features of the training part as the bundle's was fitted."""
+    unseen = unseen_rows(source, train)
+    if unseen is None:
+        return select_head
+    return functools.partial(select_tuned_head, held_out=unseen)
 
 
 def _record(source: Bundle) -> dict[str, Any]:
