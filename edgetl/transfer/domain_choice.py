@@ -25,6 +25,7 @@ from edgetl.transfer.domain_criteria import (
     importance_weighted_risk,
     information,
     mean_entropy,
+    nearest_samples,
     neighbour_information,
     neighbourhood_density,
     nuclear_norm,
@@ -201,6 +202,7 @@ class _Halves:
         # Only importance needs source samples that are held out; else all of them are fitted to.
         self.folds = stratified_folds(codes, seed=seed) if weighted else np.full(len(codes), -1)
         self.classes = int(codes.max()) + 1
+        self.nearest = nearest_samples(target)
 
     def judge(self, name: str, adapter: DomainAdapter) -> Judged:
         """Fit to one half of the target and answer the other, both ways; then the criteria."""
@@ -218,7 +220,7 @@ class _Halves:
                 weights.append(importance(fitted.move(self.source[~held]), rows, seen))
         answers = shares.argmax(axis=1)
         values = {
-            "neighbours": neighbour_information(self.target, answers),
+            "neighbours": neighbour_information(self.nearest, answers),
             "information": information(shares),
             "entropy": mean_entropy(shares),
             "density": neighbourhood_density(shares),
