@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgetl.heads import SoftmaxHead
-from edgetl.transfer import domain_criteria, neighbour_graph
+from edgetl.transfer import domain_choice, domain_criteria, neighbour_graph
 from edgetl.transfer.coral import CoralAdapter
 from edgetl.transfer.domain_adapter import SourceOnly
 from edgetl.transfer.domain_choice import NONE, choose_adapter
@@ -165,6 +165,17 @@ def test_what_answers_did_not_shape_the_classifier():
     assert kinds == ["fit", "answer"] * 2
     assert not seen[0][1] & seen[1][1] and not seen[2][1] & seen[3][1]
     assert len(seen[1][1] | seen[3][1]) == len(Xt)
+
+
+def test_of_many_target_samples_some_are_drawn(monkeypatch):
+    Xs, ys, Xt, _ = domains(2.0)
+    monkeypatch.setattr(domain_choice, "_JUDGED", 60)
+    choice = choose_adapter(Xs, ys, Xt, candidates=CANDIDATES)
+    assert choice.chosen == "coral"
+    shares = np.array(choice.judged[0].shares) * 60
+    np.testing.assert_allclose(shares, shares.round(), atol=1e-9)
+    assert choose_adapter(Xs, ys, Xt, candidates=CANDIDATES) == choice
+    assert choose_adapter(Xs, ys, Xt, candidates=CANDIDATES, seed=1) != choice
 
 
 def test_mistakes_are_refused():
