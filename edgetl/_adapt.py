@@ -179,6 +179,7 @@ def adapt(
         if adapted is not network:
             plain = _ship(network, given.parts[:2], target, options).parts
         baselines["no adaptation"] = unadapted(plain, measured, head=head, seed=options.seed)
+    learned, learned_names = given.learned(fitted, others)
     evidence = evaluate_head(
         served.predict_proba(measured.features),
         measured.targets,
@@ -188,9 +189,9 @@ def adapt(
         run=dataclasses.replace(
             run_record(adapted.name, target, shipped.extraction, seed=options.seed, clock=clock),
             duplicates=find_duplicates(
-                fitted.digests,
+                learned,
                 measured.digests,
-                train_names=fitted.names,
+                train_names=learned_names,
                 test_names=measured.names,
             ),
             notes=(*given.notes(measured, others), *precision_notes(target)),
@@ -237,7 +238,7 @@ def adapt(
     )
     checks = Checks(
         probe_features=shipped.reference(probe_batch(shipped.preprocess.shape)),
-        train_digests=np.sort(short_digests(fitted.digests)),
+        train_digests=np.sort(short_digests(learned)),
     )
     bundle = Bundle(manifest, served, shipped.graph.path, checks=checks, learning=learning)
     return bundle if output is None else bundle.save(output)

@@ -46,6 +46,12 @@ class Given:
         others = (self.unlabelled, self.source)
         return [self.train, self.test, *(part for part in others if part is not None)]
 
+    def learned(self, fitted: Part, others: Sequence[Part]) -> tuple[list[bytes], list[str]]:
+        """Digests and names of all samples whose labels a method saw, the source's too."""
+        labelled = [fitted, *(others[-1:] if self.source is not None else ())]
+        digests = [digest for part in labelled for digest in part.digests]
+        return digests, [name for part in labelled for name in part.names]
+
     def notes(self, measured: Part, others: Sequence[Part]) -> tuple[str, ...]:
         """What a reader of the figures should know about the samples."""
         found = [note for part in self.parts for note in part.notes]
@@ -60,7 +66,8 @@ class Given:
             if both:
                 found.append(
                     f"{both} of {counted(len(measured.digests), 'test sample')} are among the "
-                    "unlabelled ones, whose classes the method did not see"
+                    "unlabelled ones, whose classes the method did not see; how others fare is not "
+                    "measured by them"
                 )
         return tuple(dict.fromkeys(found))
 

@@ -156,9 +156,19 @@ def _confusion(evidence: Evidence) -> list[str]:
     return _table(["most confused", "taken for", "times"], rows, left=2)
 
 
+def _method(evidence: Evidence) -> str:
+    """A method's name and why it did what it did; nothing of the plain one."""
+    record = evidence.extra.get("method")
+    if not isinstance(record, dict) or record.get("name", "head") == "head":
+        return ""
+    name, reason = (_clean(str(record.get(key, "")), limit=400) for key in ("name", "reason"))
+    return f"{name}: {reason}" if reason else name
+
+
 def _circumstances(evidence: Evidence) -> list[str]:
     run = evidence.run
     rows = [
+        ("method", _method(evidence)),
         ("data", f"{evidence.n_train} training and {evidence.n_test} test images"),
         ("skipped", _listed(run.n_skipped, (f"{_clean(n)} ({_clean(r)})" for n, r in run.skipped))),
         (

@@ -146,11 +146,15 @@ class Reduction:
         """The axes of all samples together, at most as many as they have.
 
         Raises:
-            ValueError: `components` is below 1.
+            ValueError: `components` is below 1, shapes don't fit, or values aren't finite.
         """
         if components < 1:
             raise ValueError(f"components must be at least 1, got {components}")
-        found = principal_axes(np.concatenate(parts), NUMPY)
+        checked = [check_features(part) for part in parts[:1]]
+        checked += [
+            check_features(part, dim=checked[0].shape[1], name="the source") for part in parts[1:]
+        ]
+        found = principal_axes(np.concatenate(checked), NUMPY)
         return cls(found.mean, found.basis[::-1][:components])
 
     def __call__(self, X: NDArray[Any]) -> FloatArray:

@@ -25,6 +25,7 @@ from edgetl.transfer.domain_criteria import (
     importance_weighted_risk,
     information,
     mean_entropy,
+    nearest_samples,
     neighbour_information,
     neighbourhood_density,
     nuclear_norm,
@@ -42,6 +43,8 @@ NONE = "none"
 LEVEL = 0.05
 _ROWS = 1000
 """Samples of each domain that the test of domains sees at most: it is quadratic in them."""
+_JUDGED = 5000
+"""Target samples that candidates are judged on at most; every candidate is fitted twice to them."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,8 @@ def choose_adapter(
     there is nothing to adapt to, and a criterion would choose by noise. Otherwise the candidate
     that the criterion speaks for is taken, no adaptation where it ties.
 
+    Of more than 5,000 target samples, so many are drawn to judge by.
+
     The choice may be wrong: whether adapting helped is only known from labelled target samples.
 
     Args:
@@ -153,6 +158,9 @@ def choose_adapter(
         raise ValueError(f"need 20 target samples or more to choose by, got {len(target)}")
     test = compare_domains(source, target, seed=seed)
     weighted = weighted or criterion in _WEIGHTED
+    if len(target) > _JUDGED:
+        rows = np.random.default_rng(seed).choice(len(target), _JUDGED, replace=False)
+        target = target[np.sort(rows)]
     halves = _Halves(source, codes, target, weighted=weighted, seed=seed)
     judged = tuple(halves.judge(name, adapter) for name, adapter in candidates.items())
     sign = -1 if criterion in LOWER else 1
@@ -201,6 +209,7 @@ class _Halves:
         # Only importance needs source samples that are held out; else all of them are fitted to.
         self.folds = stratified_folds(codes, seed=seed) if weighted else np.full(len(codes), -1)
         self.classes = int(codes.max()) + 1
+        self.nearest = nearest_samples(target)
 
     def judge(self, name: str, adapter: DomainAdapter) -> Judged:
         """Fit to one half of the target and answer the other, both ways; then the criteria."""
@@ -218,7 +227,7 @@ class _Halves:
                 weights.append(importance(fitted.move(self.source[~held]), rows, seen))
         answers = shares.argmax(axis=1)
         values = {
-            "neighbours": neighbour_information(self.target, answers),
+            "neighbours": neighbour_information(self.nearest, answers),
             "information": information(shares),
             "entropy": mean_entropy(shares),
             "density": neighbourhood_density(shares),

@@ -14,8 +14,11 @@ from edgetl.heads import SoftmaxHead
 from edgetl.heads.calibrate import softmax
 from edgetl.native.heads import unit_rows
 from edgetl.transfer.domain_adapter import FloatArray
+from edgetl.transfer.neighbour_graph import neighbours
 
 _TINY = 1e-12
+_BLOCK = 1 << 22
+"""Likenesses computed at a time."""
 
 
 def mean_entropy(shares: FloatArray) -> float:
@@ -40,9 +43,14 @@ def neighbourhood_density(shares: FloatArray, *, temperature: float = 0.05) -> f
     softmax is taken over all other samples. Higher is better: more samples share a neighbourhood.
     """
     rows = unit_rows(shares)
-    likeness = rows @ rows.T / temperature
-    np.fill_diagonal(likeness, -np.inf)
-    return mean_entropy(softmax(likeness))
+    step = max(1, _BLOCK // len(rows))
+    total = 0.0
+    for start in range(0, len(rows), step):
+        likeness = rows[start : start + step] @ rows.T / temperature
+        place = np.arange(len(likeness))
+        likeness[place, start + place] = -np.inf
+        total += mean_entropy(softmax(likeness)) * len(likeness)
+    return total / len(rows)
 
 
 def nuclear_norm(shares: FloatArray) -> float:
@@ -55,20 +63,29 @@ def nuclear_norm(shares: FloatArray) -> float:
     return norm / float(np.sqrt(len(shares) * min(shares.shape)))
 
 
-def neighbour_information(features: FloatArray, answers: NDArray[np.int64], *, k: int = 5) -> float:
+def nearest_samples(features: FloatArray, *, k: int = 5) -> NDArray[np.int64]:
+    """The k nearest others (n, k) of each sample by cosine of centred features (n, dim), n from 2.
+
+    O(n^2 dim) time, in blocks; all others where there are fewer than k.
+    """
+    return neighbours(features - features.mean(axis=0), k).found
+
+
+def neighbour_information(nearest: NDArray[np.int64], answers: NDArray[np.int64]) -> float:
     """Mutual information of a sample's answer and its nearest neighbours' answers, in nats.
 
-    Neighbours are by cosine of centred target features (n, dim), which are the same for every
-    classifier compared, so being sure gains nothing. It is 0 where answers (n,) are scattered at
-    random or all the same, and at most log(classes): classes have to be connected in the target
-    domain, and varied. That samples near each other belong together is the cluster assumption
-    behind `neighbourhood_density` too, and mutual information keeps a classifier that answers one
-    class everywhere from winning, as in `information`.
+    Neighbours, `nearest_samples` of target features, are the same for every classifier compared, so
+    being sure gains nothing. It is 0 where answers (n,) are scattered at random or all the same,
+    and at most log(classes): classes have to be connected in the target domain, and varied. That
+    samples near each other belong together is the cluster assumption behind `neighbourhood_density`
+    too, and mutual information keeps a classifier that answers one class everywhere from winning,
+    as in `information`. So it speaks against the right answers too where a target has few of the
+    classes, or one only.
+
+    Args:
+        nearest: (n, k) positions.
+        answers: (n,) classes.
     """
-    rows = unit_rows(features - features.mean(axis=0))
-    likeness = rows @ rows.T
-    np.fill_diagonal(likeness, -np.inf)
-    nearest = np.argsort(-likeness, axis=1, kind="stable")[:, : min(k, len(rows) - 1)]
     classes = int(answers.max()) + 1
     joint = np.zeros((classes, classes))
     for column in nearest.T:

@@ -6,6 +6,7 @@ on arrays; here it is given photos and features, and tells the evidence how the 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
@@ -318,7 +319,17 @@ class Domain(Method):
     criterion: Criterion = "neighbours"
 
     def fit(self, task: HeadTask) -> Selection:
-        """The chosen adapter's head; the plain one where none is chosen."""
+        """The chosen adapter's head; the plain one where none is chosen.
+
+        Raises:
+            ValueError: The task wants a head that not every adapter can fit.
+        """
+        kind = task.head if isinstance(task.head, str) else task.head.kind
+        if kind not in ("auto", "softmax"):
+            raise ValueError(
+                f"method {self.name} chooses among softmax heads; head={kind!r} is none (method "
+                "coral takes any)"
+            )
         require("torch", extra="train")
         target = _target(task)
         candidates = default_candidates(head=task.head, seed=task.seed)
@@ -332,9 +343,11 @@ class Domain(Method):
         )
         task.details["choice"] = choice.to_json()
         if choice.chosen == NONE:
-            return Method.fit(self, task)
-        adapter = candidates[choice.chosen]
-        return adapter.fit(task.features, task.targets, target).selection_
+            found = Method.fit(self, task)
+        else:
+            found = candidates[choice.chosen].fit(task.features, task.targets, target).selection_
+        reason = f"{choice.chosen}, {choice.reason}; {found.reason}"
+        return dataclasses.replace(found, reason=reason)
 
 
 def _target(task: HeadTask) -> NDArray[np.float32]:

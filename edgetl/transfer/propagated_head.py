@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgetl.heads import HEADS, Head, RidgeHead, Selection
 from edgetl.heads.calibrate import HeldOut
 from edgetl.heads.select import Candidate
+from edgetl.heads.validate import check_features
 from edgetl.transfer.balanced_folds import balanced_folds
 from edgetl.transfer.label_propagation import propagate_on
 from edgetl.transfer.method import HeadTask, Method, Need
@@ -64,7 +65,7 @@ class Propagate(Method):
         assert task.unlabelled is not None  # the method needs them, which is checked before
         start = time.perf_counter()
         head = _head(task.head)
-        rows = np.concatenate([task.features, task.unlabelled])
+        rows = check_features(np.concatenate([task.features, task.unlabelled]))
         graph = self._graph(rows)
         count = len(task.targets)
         everyone = np.arange(count)

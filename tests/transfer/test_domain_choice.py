@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgetl.heads import SoftmaxHead
+from edgetl.transfer import domain_choice, domain_criteria, neighbour_graph
 from edgetl.transfer.coral import CoralAdapter
 from edgetl.transfer.domain_adapter import SourceOnly
 from edgetl.transfer.domain_choice import NONE, choose_adapter
@@ -14,6 +15,7 @@ from edgetl.transfer.domain_criteria import (
     importance_weighted_risk,
     information,
     mean_entropy,
+    nearest_samples,
     neighbour_information,
     neighbourhood_density,
     nuclear_norm,
@@ -46,6 +48,19 @@ def test_soft_neighbourhood_density_is_saitos():
     assert neighbourhood_density(shares) == pytest.approx(np.mean(entropies))
 
 
+def test_criteria_on_pairs_of_samples_go_by_blocks(monkeypatch):
+    shares = answers(23)
+    whole = neighbourhood_density(shares)
+    monkeypatch.setattr(domain_criteria, "_BLOCK", 100)  # four rows at a time
+    assert neighbourhood_density(shares) == pytest.approx(whole)
+    features = np.random.default_rng(3).normal(size=(50, 6)) + 4
+    rows = features - features.mean(0)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    likeness = rows @ rows.T - 3 * np.eye(50)
+    monkeypatch.setattr(neighbour_graph, "_BLOCK", 200)
+    np.testing.assert_array_equal(nearest_samples(features), np.argsort(-likeness, axis=1)[:, :5])
+
+
 def test_nuclear_norm_is_largest_where_answers_are_sure_and_varied():
     shares = answers(30)
     assert nuclear_norm(np.eye(3)[np.arange(30) % 3]) == pytest.approx(1)
@@ -58,15 +73,17 @@ def test_neighbour_information_wants_connected_and_varied_classes():
     generator = np.random.default_rng(1)
     truth = np.arange(90) % 3
     features = 6 * np.eye(5)[truth] + generator.normal(size=(90, 5)) * 0.3
-    assert neighbour_information(features, truth) == pytest.approx(np.log(3))
-    assert neighbour_information(features, np.zeros(90, int)) == pytest.approx(0)
-    assert neighbour_information(features, generator.permutation(truth)) < 0.1
+    nearest = nearest_samples(features)
+    assert nearest.shape == (90, 5)
+    assert neighbour_information(nearest, truth) == pytest.approx(np.log(3))
+    assert neighbour_information(nearest, np.zeros(90, int)) == pytest.approx(0)
+    assert neighbour_information(nearest, generator.permutation(truth)) < 0.1
     merged = np.minimum(truth, 1)
-    assert 0.5 < neighbour_information(features, merged) < np.log(3) - 0.3
+    assert 0.5 < neighbour_information(nearest, merged) < np.log(3) - 0.3
     # One neighbour, counted by hand: 0 and 1 see each other, as do 2 and 3.
-    line = np.array([[0.0, 1], [0.1, 1], [1, 0.1], [1, 0]])
-    assert neighbour_information(line, np.array([0, 0, 1, 1]), k=1) == pytest.approx(np.log(2))
-    assert neighbour_information(line, np.array([0, 1, 0, 1]), k=1) == pytest.approx(np.log(2))
+    line = nearest_samples(np.array([[0.0, 1], [0.1, 1], [1, 0.1], [1, 0]]), k=1)
+    assert neighbour_information(line, np.array([0, 0, 1, 1])) == pytest.approx(np.log(2))
+    assert neighbour_information(line, np.array([0, 1, 0, 1])) == pytest.approx(np.log(2))
 
 
 def test_importance_is_the_ratio_of_densities():
@@ -148,6 +165,17 @@ def test_what_answers_did_not_shape_the_classifier():
     assert kinds == ["fit", "answer"] * 2
     assert not seen[0][1] & seen[1][1] and not seen[2][1] & seen[3][1]
     assert len(seen[1][1] | seen[3][1]) == len(Xt)
+
+
+def test_of_many_target_samples_some_are_drawn(monkeypatch):
+    Xs, ys, Xt, _ = domains(2.0)
+    monkeypatch.setattr(domain_choice, "_JUDGED", 60)
+    choice = choose_adapter(Xs, ys, Xt, candidates=CANDIDATES)
+    assert choice.chosen == "coral"
+    shares = np.array(choice.judged[0].shares) * 60
+    np.testing.assert_allclose(shares, shares.round(), atol=1e-9)
+    assert choose_adapter(Xs, ys, Xt, candidates=CANDIDATES) == choice
+    assert choose_adapter(Xs, ys, Xt, candidates=CANDIDATES, seed=1) != choice
 
 
 def test_mistakes_are_refused():

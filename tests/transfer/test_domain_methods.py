@@ -118,7 +118,7 @@ def test_the_choice_is_told(network, monkeypatch):
     np.testing.assert_array_equal(
         selection.head.predict_proba(task.unlabelled), chosen.predict_proba(task.unlabelled)
     )
-    assert selection.reason
+    assert selection.reason.startswith(f"{choice['chosen']}, best of 3 by the criterion")
     same = tasks(method, network, shift=0)
     assert method.fit(same).head.kind and same.details["choice"]["chosen"] == "none"
 
@@ -163,6 +163,9 @@ def test_mistakes_are_refused(network):
         method = Shot(steps=1)
         task = tasks(method, network)
         method.fit(HeadTask(**{**vars(task), "head": "knn"}))
+
+    with pytest.raises(ValueError, match="chooses among softmax heads; head='ridge'"):
+        Domain().fit(HeadTask(**{**vars(task), "head": "ridge"}))
 
     class Graph:
         name = "graph.onnx"

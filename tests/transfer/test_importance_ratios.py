@@ -184,6 +184,8 @@ def test_reduction_keeps_what_varies_most():
         (lambda: ulsif(SOURCE * 0, TARGET * 0), "all samples are alike"),
         (lambda: settled_weights([1.0, 2.0], clip=1.0), "clip"),
         (lambda: Reduction.of(SOURCE, components=0), "components"),
+        (lambda: Reduction.of(SOURCE, TARGET * np.nan, components=2), "contains NaN"),
+        (lambda: Reduction.of(SOURCE, TARGET[:, :2], components=2), "features"),
     ],
 )
 def test_bad_arguments_are_refused(call, words):

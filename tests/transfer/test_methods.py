@@ -175,6 +175,22 @@ def test_where_the_figures_come_from_is_said(colours):
     assert any("8 of 20 test samples are among" in n for n in bundle.evidence.run.notes)
 
 
+def test_labels_of_test_samples_in_the_source_are_told(colours):
+    images, labels = photos(20, seed=2)
+    bundle = adapted(
+        colours,
+        photos(40),
+        method=Reversed(),
+        source=(images[:6], labels[:6]),
+        test=(images, labels),
+    )
+    assert bundle.evidence.run.n_duplicates == 6
+    assert "6: image[0] = image[0]" in str(bundle.evidence)
+    assert "method       reversed" in str(bundle.evidence)
+    seen = edgetl.evaluate_bundle(bundle, (images, labels)).run
+    assert any("6 of these 20" in note for note in seen.notes)
+
+
 @dataclass(frozen=True)
 class Halved(Method):
     """Another network: the same graph under another name."""

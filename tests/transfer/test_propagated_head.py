@@ -66,3 +66,10 @@ def test_samples_of_no_class_that_mislead_are_not_used():
 def test_options_are_checked(changed):
     with pytest.raises(ValueError, match="must be"):
         Propagate(**changed)
+
+
+def test_a_row_that_is_no_number_is_counted():
+    X = np.eye(4, dtype=np.float32)
+    rows = np.full((3, 4), [[1.0], [np.nan], [2.0]], dtype=np.float32)
+    with pytest.raises(ValueError, match="in 1 of 7 rows"):
+        Propagate().fit(task(X, np.array([0, 1, 0, 1]), rows))
