@@ -257,16 +257,13 @@ class History:
                 connection.execute("DELETE FROM samples WHERE task=? AND removed=?", key)
                 moved = "UPDATE samples SET added=? WHERE task=? AND added=?"
                 connection.execute(moved, (base, *key))
-                moved = "UPDATE decisions SET rewarded=? WHERE task=? AND rewarded=?"
+                moved = "UPDATE rewards SET generation=? WHERE task=? AND generation=?"
                 connection.execute(moved, (base, *key))
             else:
                 connection.execute("DELETE FROM samples WHERE task=? AND added=?", key)
                 back = "UPDATE samples SET removed=NULL WHERE task=? AND removed=?"
                 connection.execute(back, key)
-                open_again = (
-                    "UPDATE decisions SET reward=NULL, rewarded=NULL WHERE task=? AND rewarded=?"
-                )
-                connection.execute(open_again, key)
+                connection.execute("DELETE FROM rewards WHERE task=? AND generation=?", key)
         # What made room was kept for the events that rehearsed it.
         events = [n for n in self.rows if n not in gone and n not in self.whole]
         connection.execute(

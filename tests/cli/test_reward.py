@@ -111,7 +111,9 @@ def test_what_waits_is_listed(policy, tmp_path, capsys):
     assert main(["reward", str(policy)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["1"]
-    assert main(["reward", str(policy), "--all"]) == 0
+    with load(policy) as device:
+        device.policy_of()  # learns there, which is no reason not to look
+        assert main(["reward", str(policy), "--all"]) == 0
     assert "reward 0.5" in capsys.readouterr().out.splitlines()[1]
 
 
@@ -119,6 +121,11 @@ def test_mistakes_are_usage_errors(policy, bundle, tmp_path, capsys):
     for words, what in (
         (["reward", str(policy), "1:1"], "expected NUMBER=REWARD"),
         (["reward", str(policy), "1=1"], "no decision 1; none was made"),
+        (["reward", str(policy), f"{10**30}=1"], f"no decision {10**30}; none was made"),
+        (
+            ["combine", f"a={bundle}", f"b={policy}", f"c={policy}", "-o", str(tmp_path / "new")],
+            "further tasks keep their names",
+        ),
         (["reward", str(bundle)], "no policy; edgetl policy gives it one"),
         (["reward", str(policy), "1=1", "--all"], "--all lists"),
         (["choose", str(policy), "x.png", "--task", "main"], "does not choose"),
