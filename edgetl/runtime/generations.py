@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 from edgetl.errors import CorruptError
 from edgetl.heads import Head
 from edgetl.runtime.database import damaged, opened, sealed
-from edgetl.runtime.events import Event, array_bytes, head_from_bytes, head_to_bytes
+from edgetl.runtime.events import (
+    Event,
+    array_bytes,
+    head_from_bytes,
+    head_to_bytes,
+    outgrows,
+)
 from edgetl.runtime.options import Generation
 
 _MOST_EVENTS = 128
@@ -180,7 +186,7 @@ class History:
         """Write the next generation: an event done to the head in use, which made it `head`."""
         number, parent = self.next_number, self.current.head
         size = self._since_bytes + event.size
-        whole = self._since >= _MOST_EVENTS or size > array_bytes(head, learning=True)
+        whole = self._since >= _MOST_EVENTS or outgrows(size, head)
         content = None if whole else event.to_bytes()
         written = None if content is None else len(content)
         row = Row(
