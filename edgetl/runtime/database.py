@@ -247,6 +247,8 @@ def told(file: Path) -> Iterator[None]:
         raise _unwritable(file, error) from error
     except sqlite3.ProgrammingError as error:
         raise ValueError(f"this learner of {file} was closed; take a new one") from error
+    except UnicodeDecodeError as error:  # SQLite's own message quotes a name that is none any more
+        raise damaged(file, "a name in it is no text") from error
     except sqlite3.DatabaseError as error:
         raise damaged(file, error) from error
 

@@ -281,7 +281,7 @@ def _written(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 @lru_cache(64)
 def _header(described: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) -> bytes:
-    """What goes before arrays of these names, types and shapes: that of most updates is the same."""
+    """What goes before arrays of these names, types and shapes; most updates have the same."""
     header, end = {}, 0
     for name, dtype, shape in described:
         start, end = end, end + dtype.itemsize * prod(shape)

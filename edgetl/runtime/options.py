@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +74,7 @@ class LearningOptions:
         for name in ("history", "quarantined", "decisions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.seed is not None and (not isinstance(self.seed, Integral) or self.seed < 0):
+        if self.seed is not None and (not hasattr(self.seed, "__index__") or self.seed < 0):
             raise ValueError(f"seed must be a whole number, 0 or more, or None, got {self.seed!r}")
         for name, limit in (
             ("max_drop", 100),
