@@ -169,3 +169,16 @@ def test_a_policy_learned_from_the_log_ships_as_a_task(policy, tmp_path, capsys)
     assert [one["main"].label for one in found] == list(BEST)
     assert main(["offpolicy", str(policy)]) == 0
     assert "log: 120 rewarded decisions, mean reward" in capsys.readouterr().out
+
+
+def test_what_is_known_of_forgotten_actions_alone_is_too_little(policy, tmp_path, capsys):
+    path = photo(tmp_path / "red.png", "red")
+    with load(policy, learning=LearningOptions(seed=1)) as device:
+        decisions = device.choose([path] * 30)
+        device.reward(decisions, 0.5)
+        known = sum(d.action != "wait" for d in decisions)
+        assert known < 20 < 30
+        device.policy_of().forget("wait")
+        device.save()
+    assert main(["offpolicy", str(policy)]) == 1
+    assert f"{known} decisions of task policy have a reward" in capsys.readouterr().err
