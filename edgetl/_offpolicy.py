@@ -81,7 +81,7 @@ def offpolicy(
         level: Of the intervals.
 
     Raises:
-        DataError: Fewer than 20 decisions have a reward.
+        DataError: Fewer than 20 decisions of actions that there are have a reward.
         ValueError: There is no such policy, or a task of this name.
     """
     options = options or PolicyGradient()
@@ -89,8 +89,9 @@ def offpolicy(
         raise ValueError(f"there is a task {name!r} already; name the learned one otherwise")
     task, log = log_of(bundle, task)
     labels = bundle.manifest.record(task).labels
-    if log is None or len(log.rewards) < LEAST:
-        count = 0 if log is None else len(log.rewards)
+    # Those of an action that was forgotten say nothing about those that there are.
+    count = 0 if log is None else int(np.isin(log.actions, labels).sum())
+    if log is None or count < LEAST:
         raise DataError(
             f"{count} decisions of task {task} have a reward, at least {LEAST} are needed to judge "
             "or learn policies"

@@ -57,7 +57,8 @@ def with_task(bundle: Bundle, name: str, other: Bundle, *, take: str | None = No
     _check_pair(bundle, other)
     known = [bundle.manifest.task, *bundle.manifest.tasks]
     if checked_task(name) in known:
-        raise ValueError(f"there is a task {name!r} already ({', '.join(known)}); name it anew")
+        what = "name it anew" if take is None else "further tasks keep their names"
+        raise ValueError(f"there is a task {name!r} already ({', '.join(known)}); {what}")
     record, fitted = other.manifest.record(take), other.fitted(take)
     renamed, compiled = _moved(record, name, other)
     checks = bundle.checks

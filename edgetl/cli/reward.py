@@ -37,12 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     from edgetl.errors import AccuracyError
     from edgetl.runtime import LearningOptions, Receiver
 
+    if not given:
+        return _list(arguments)
     options = LearningOptions(guard="off" if arguments.force else "refuse")
     with Receiver.open(arguments.bundle, learning=options) as device:
         policy = device.policy_of(arguments.task)
-        if not given:
-            _show(policy.decisions(waiting=not arguments.all), as_json=arguments.json)
-            return 0
         update = policy.reward_decisions(
             [number for number, _ in given], [reward for _, reward in given]
         )
@@ -54,6 +53,17 @@ def run(arguments: argparse.Namespace) -> int:
         _tell(update, waiting, saved)
     if not update.kept:
         raise AccuracyError(f"the rewards were {update.decision}: {update.reason}")
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    """Only read, so that a process that chooses there may go on."""
+    from edgetl.bundle import Bundle
+    from edgetl.runtime.rewarded import decisions_of
+
+    found = decisions_of(Bundle.load(arguments.bundle), arguments.task)
+    shown = [one for one in found if arguments.all or one.reward is None]
+    _show(shown, as_json=arguments.json)
     return 0
 
 

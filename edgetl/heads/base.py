@@ -155,17 +155,26 @@ class Head(Incremental, ABC):
         Raises:
             ValueError: The head has learned one class only.
         """
+        return self._labelled(self._state())
+
+    def exact_arrays(self) -> dict[str, NDArray[Any]]:
+        """What `arrays` gives, but nothing rounded: for a head that is to learn on the same."""
+        return self._labelled(self._exact_state())
+
+    def _labelled(self, state: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         if len(self.classes_) < 2:
             raise ValueError("a head of 1 class can't be stored; it must learn a second one first")
-        arrays = {"temperature": np.array(self.temperature_, dtype=np.float64), **self._state()}
+        arrays = {"temperature": np.array(self.temperature_, dtype=np.float64), **state}
         if np.issubdtype(self.classes_.dtype, np.integer):
             arrays["classes"] = self.classes_.astype(np.int64)
         return arrays
 
-    def exact_arrays(self) -> dict[str, NDArray[Any]]:
-        """What `arrays` gives, but nothing rounded: for a head that is to learn on the same."""
-        arrays, own = self.arrays(), vars(self)
-        return {name: np.asarray(own.get(f"{name}_", array)) for name, array in arrays.items()}
+    def _exact_state(self) -> dict[str, NDArray[Any]]:
+        """`_state` without rounding."""
+        own = vars(self)
+        return {
+            name: np.asarray(own.get(f"{name}_", array)) for name, array in self._state().items()
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:

@@ -93,7 +93,7 @@ def best_of_normals(
 
     For each it is the expectation of the product of the others' distribution functions, by
     Gauss-Hermite quadrature with 48 nodes, divided by the sum. Good to about 0.01 where deviations
-    differ tenfold, to 1e-4 and better where they are alike.
+    differ tenfold, to 1e-4 and better where they are alike. O(k^2): 1,000 variables take seconds.
 
     Args:
         means: (k,).

@@ -164,6 +164,34 @@ class Incremental:
             self._rehearse(lesson)
         return self
 
+    def rehearse_again(
+        self, X: NDArray[np.float32], codes: NDArray[np.int64], weights: NDArray[np.float64]
+    ) -> Self:
+        """`rehearse` with samples that a head has learned before, so that it need not look at all.
+
+        Args:
+            X: (n, dim) finite features.
+            codes: (n,) places among `classes_`.
+            weights: (n,) positive.
+
+        Raises:
+            ValueError: Shapes or codes don't fit. The head is as before.
+        """
+        classes = self.classes_
+        if X.shape[1:] != (self.n_features_in_,) or not X.shape[:1] == codes.shape == weights.shape:
+            raise ValueError(
+                f"can't rehearse features {X.shape} with {codes.shape} codes and {weights.shape} "
+                f"weights; there are {self.n_features_in_} features"
+            )
+        if not (codes.min() >= 0 and codes.max() < len(classes) and weights.min() > 0):
+            raise ValueError(
+                f"codes are {codes.min()} to {codes.max()} for {len(classes)} classes, the least "
+                f"weight is {weights.min():g}"
+            )
+        with self._whole():
+            self._rehearse(Lesson(X, codes, weights, classes, np.arange(len(classes))))
+        return self
+
     def forget_class(self, label: Any) -> Self:
         """Remove a class; what the statistics can't take apart stays, see the kind of head.
 

@@ -68,8 +68,15 @@ class LinearHead(Head):
         return {
             "coef": narrow(self.coef_),
             "intercept": narrow(self.intercept_),
-            "strength": np.array(getattr(self, self._strength[1])),
+            **self._settings(),
         }
+
+    def _exact_state(self) -> dict[str, NDArray[Any]]:  # at every update: nothing is rounded first
+        return {"coef": self.coef_, "intercept": self.intercept_, **self._settings()}
+
+    def _settings(self) -> dict[str, NDArray[Any]]:
+        """What is stored beside the coefficients."""
+        return {"strength": np.array(getattr(self, self._strength[1]))}
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
         coefficients = stored(arrays, "coef", (None, None))

@@ -236,10 +236,10 @@ class PolicyHead(LinearHead):
         self.learner_ = arms
         self.coef_, self.intercept_ = arms.coordinates.on_features(arms.weights)
 
-    def _state(self) -> dict[str, NDArray[Any]]:
+    def _settings(self) -> dict[str, NDArray[Any]]:
         own = self.exploration_
         numbers = np.array([RULES.index(own.rule), own.width, own.floor])
-        return {**super()._state(), "exploring": numbers}
+        return {**super()._settings(), "exploring": numbers}
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
         found = super()._restore(arrays)

@@ -155,11 +155,11 @@ class SoftmaxHead(LinearHead):
             self.learner_ = replace(descent.grown(lesson), rested=np.zeros(1, dtype=np.int64))
             intercept = intercept + coef @ descent.mean
             rows = rows - descent.mean
-        known = len(coef) > 0
-        parameters = (
-            lesson.grown(coef, coef.mean(axis=0) if known else 0.0),
-            lesson.grown(intercept, float(intercept.mean()) if known else 0.0),
-        )
+        middle: NDArray[np.float64] | float = 0.0
+        height = 0.0
+        if 0 < len(coef) < len(lesson.classes):  # else none begins there
+            middle, height = coef.mean(axis=0), float(intercept.mean())
+        parameters = lesson.grown(coef, middle), lesson.grown(intercept, height)
         for place, weight in enumerate(lesson.weights):
             row = rows[place : place + 1]
             # Half of 1 + |x|^2 bounds the curvature of the loss of one sample.

@@ -128,9 +128,10 @@ def check_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64
         weights = np.full(n, float(weights))
     if weights.shape != (n,):
         raise ValueError(f"sample_weight must be ({n},), got shape {weights.shape}")
-    if not np.isfinite(weights).all() or weights.min() < 0:
+    least, largest = weights.min(initial=np.inf), weights.max(initial=0.0)
+    if not (least >= 0 and largest < np.inf):  # nor NaN, which either would be
         raise ValueError("sample_weight must be finite and not negative")
-    if not weights.any():
+    if not largest > 0:
         raise ValueError("sample_weight is zero for all samples; at least one must count")
     return weights
 

@@ -48,13 +48,16 @@ CREATE TABLE quarantine (
     id INTEGER PRIMARY KEY AUTOINCREMENT, task TEXT NOT NULL, created REAL NOT NULL,
     reason TEXT NOT NULL, labels TEXT NOT NULL, event BLOB NOT NULL);
 """
-_DECISIONS = """
-CREATE TABLE IF NOT EXISTS decisions (
+_LATER = (
+    """CREATE TABLE IF NOT EXISTS decisions (
     task TEXT NOT NULL, number INTEGER NOT NULL, created REAL NOT NULL, action TEXT NOT NULL,
-    propensity REAL NOT NULL, generation INTEGER NOT NULL, features BLOB NOT NULL, reward REAL,
-    rewarded INTEGER, PRIMARY KEY (task, number));
-"""
-"""Of files that came before it too: who does not know it has no use for it."""
+    propensity REAL NOT NULL, generation INTEGER NOT NULL, features BLOB NOT NULL,
+    PRIMARY KEY (task, number))""",
+    """CREATE TABLE IF NOT EXISTS rewards (
+    task TEXT NOT NULL, number INTEGER NOT NULL, generation INTEGER NOT NULL, reward REAL NOT NULL,
+    PRIMARY KEY (task, number, generation)) WITHOUT ROWID""",
+)
+"""Tables of files that came before them too: who does not know them has no use for them."""
 
 
 class Database:
@@ -113,7 +116,8 @@ class Database:
             if found != "ok":
                 raise sqlite3.DatabaseError(found)
         _check_format(connection, self.file)
-        connection.execute(_DECISIONS)
+        for statement in _LATER:
+            connection.execute(statement)
 
     @contextlib.contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
@@ -243,6 +247,8 @@ def told(file: Path) -> Iterator[None]:
         raise _unwritable(file, error) from error
     except sqlite3.ProgrammingError as error:
         raise ValueError(f"this learner of {file} was closed; take a new one") from error
+    except UnicodeDecodeError as error:  # SQLite's own message quotes a name that is none any more
+        raise damaged(file, "a name in it is no text") from error
     except sqlite3.DatabaseError as error:
         raise damaged(file, error) from error
 

@@ -1,8 +1,9 @@
 """What a policy chose, how probable that was, and what it brought: the log of decisions.
 
 It lies in the learner's database, bounded in number. A reward counts while the generation that
-learned it is one that the head in use builds on; one that was undone can be given again. It knows
-nothing about heads, or how a choice is made.
+learned it is one that the head in use builds on. One that was undone can be given again, and lies
+beside the first, so that going back to either generation finds its own. It knows nothing about
+heads, or how a choice is made.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from numpy.typing import NDArray
 from edgetl.errors import CorruptError
 from edgetl.runtime.database import opened, sealed
 
-_COLUMNS = "number, created, action, propensity, generation, reward, rewarded"
+_COLUMNS = "number, created, action, propensity, generation"
+_LARGEST = 2**63 - 1
+"""SQLite has no larger numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +118,7 @@ class Decisions:
             for place, (action, propensity) in enumerate(chosen)
         ]
         connection.executemany(
-            "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
+            f"INSERT INTO decisions (task, {_COLUMNS}, features) VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     *(self.task, d.number, d.created, d.action, d.propensity, d.generation),
@@ -125,7 +128,9 @@ class Decisions:
             ],
         )
         oldest = first + len(made) - self.kept
-        connection.execute("DELETE FROM decisions WHERE task=? AND number<?", (self.task, oldest))
+        for table in ("decisions", "rewards"):
+            query = f"DELETE FROM {table} WHERE task=? AND number<?"
+            connection.execute(query, (self.task, oldest))
         return made
 
     def found(
@@ -143,19 +148,22 @@ class Decisions:
             ValueError: One is not kept, or has a reward.
         """
         query = f"SELECT {_COLUMNS}, features FROM decisions WHERE task=? AND number=?"
+        rewards = "SELECT generation, reward FROM rewards WHERE task=? AND number=?"
         decisions, features = [], np.empty((len(numbers), self.dim), np.float16)
         for place, number in enumerate(numbers):
-            row = connection.execute(query, (self.task, number)).fetchone()
+            row = None
+            if 0 < number <= _LARGEST:
+                row = connection.execute(query, (self.task, number)).fetchone()
             if row is None:
                 raise ValueError(self._missing(connection, number))
-            decision = self._decision(row, line)
-            if decision.reward is not None:
-                raise ValueError(
-                    f"decision {number} has its reward already, {decision.reward:g} (generation "
-                    f"{row[6]}); undo that first"
-                )
-            decisions.append(decision)
-            features[place] = self._features(row[7])
+            for generation, reward in connection.execute(rewards, (self.task, number)):
+                if generation in line:
+                    raise ValueError(
+                        f"decision {number} has its reward already, {reward:g} (generation "
+                        f"{generation}); undo that first"
+                    )
+            decisions.append(self._decision(row, None))
+            features[place] = self._features(row[5])
         return decisions, features
 
     def reward(
@@ -166,11 +174,10 @@ class Decisions:
         generation: int,
     ) -> None:
         """Write what decisions brought, and which generation learned it."""
-        query = "UPDATE decisions SET reward=?, rewarded=? WHERE task=? AND number=?"
         connection.executemany(
-            query,
+            "INSERT INTO rewards VALUES (?, ?, ?, ?)",
             [
-                (float(reward), generation, self.task, number)
+                (self.task, number, generation, float(reward))
                 for number, reward in zip(numbers, rewards, strict=True)
             ],
         )
@@ -178,7 +185,11 @@ class Decisions:
     def listed(self, connection: sqlite3.Connection, line: Collection[int]) -> list[Decision]:
         """All kept decisions, the oldest first."""
         query = f"SELECT {_COLUMNS} FROM decisions WHERE task=? ORDER BY number"
-        return [self._decision(row, line) for row in connection.execute(query, (self.task,))]
+        rewards = self._rewards(connection, line)
+        return [
+            self._decision(row, rewards.get(row[0]))
+            for row in connection.execute(query, (self.task,))
+        ]
 
     def log(self, connection: sqlite3.Connection, line: Collection[int]) -> RewardLog:
         """The rewarded ones of them, with their features.
@@ -187,10 +198,12 @@ class Decisions:
             CorruptError: One is damaged.
         """
         query = f"SELECT {_COLUMNS}, features FROM decisions WHERE task=? ORDER BY number"
-        rows = [
-            (self._decision(row, line), row[7]) for row in connection.execute(query, (self.task,))
+        rewards = self._rewards(connection, line)
+        kept = [
+            (self._decision(row, rewards[row[0]]), row[5])
+            for row in connection.execute(query, (self.task,))
+            if row[0] in rewards
         ]
-        kept = [(decision, content) for decision, content in rows if decision.reward is not None]
         features = [self._features(content) for _, content in kept]
         return RewardLog(
             np.array(features, np.float16).reshape(-1, self.dim),
@@ -200,8 +213,14 @@ class Decisions:
             np.array([decision.number for decision, _ in kept], np.int64),
         )
 
-    def _decision(self, row: tuple[Any, ...], line: Collection[int]) -> Decision:
-        number, created, action, propensity, generation, reward, rewarded = row[:7]
+    def _rewards(self, connection: sqlite3.Connection, line: Collection[int]) -> dict[int, float]:
+        """What decisions brought that the head in use has learned, by number."""
+        query, counting = "SELECT number, generation, reward FROM rewards WHERE task=?", set(line)
+        found = connection.execute(query, (self.task,))
+        return {number: reward for number, generation, reward in found if generation in counting}
+
+    def _decision(self, row: tuple[Any, ...], reward: float | None) -> Decision:
+        number, created, action, propensity, generation = row[:5]
         return Decision(
             number=number,
             action=action,
@@ -209,7 +228,7 @@ class Decisions:
             task=self.task,
             generation=generation,
             created=created,
-            reward=reward if rewarded in line else None,
+            reward=reward,
         )
 
     def _features(self, content: bytes) -> NDArray[np.float16]:

@@ -10,6 +10,8 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
+from functools import lru_cache
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -151,16 +153,20 @@ class Event:
         if self.draws is None:
             found.partial_fit(self.features, self.codes, sample_weight=self.weights)
             return _bounded(found, self.neighbours)
-        steps = np.array_split(np.arange(len(self.codes)), len(self.draws.codes))
-        for step, rows in enumerate(steps):
+        for step, rows in enumerate(parted(len(self.codes), len(self.draws.codes))):
             weights = self.weights[rows]
             found.partial_fit(self.features[rows], self.codes[rows], sample_weight=weights)
             remembered = np.empty(self.draws.features[step].shape, np.float32)
             widen(self.draws.features[step], remembered)
-            found.rehearse(
-                remembered, self.draws.codes[step], sample_weight=self.draws.weights[step]
-            )
+            found.rehearse_again(remembered, self.draws.codes[step], self.draws.weights[step])
         return found
+
+
+def parted(n: int, parts: int) -> list[slice]:
+    """Positions 0 to n - 1 in parts, as `numpy.array_split` makes them."""
+    size, longer = divmod(n, parts)
+    ends = [size * (part + 1) + min(part + 1, longer) for part in range(parts)]
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _looked_up(
@@ -223,6 +229,16 @@ def whole_head(kind: str, arrays: Mapping[str, NDArray[Any]]) -> Head:
     return head
 
 
+def outgrows(size: int, head: Head) -> bool:
+    """Whether so many bytes are more than `array_bytes` of a head with what it goes on from."""
+    held = 0
+    for value in vars(head).values():
+        held += _bytes_of(value)
+        if held >= size:  # mostly the first large array tells
+            return False
+    return True
+
+
 def array_bytes(head: Head, *, learning: bool) -> int:
     """Bytes of the arrays that a head holds; with `learning`, of what it goes on from too."""
     held = dict(vars(head))
@@ -258,20 +274,24 @@ def _written(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Arrays in the safetensors format; its own writer takes 50 us more, at every update."""
     if sys.byteorder == "big":
         return bytes(safetensors.numpy.save(dict(arrays)))
-    header, parts, end = {}, [], 0
-    for name, array in sorted(arrays.items(), key=lambda item: -item[1].itemsize):
-        parts.append(array.tobytes())  # the widest first, so that each is aligned
-        start, end = end, end + len(parts[-1])
-        header[name] = {
-            "dtype": _DTYPES[array.dtype],
-            "shape": array.shape,
-            "data_offsets": (start, end),
-        }
+    widest_first = sorted(arrays.items(), key=lambda item: -item[1].itemsize)  # so all are aligned
+    header = _header(tuple((name, array.dtype, array.shape) for name, array in widest_first))
+    return b"".join((header, *(array.tobytes() for _, array in widest_first)))
+
+
+@lru_cache(64)
+def _header(described: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) -> bytes:
+    """What goes before arrays of these names, types and shapes; most updates have the same."""
+    header, end = {}, 0
+    for name, dtype, shape in described:
+        start, end = end, end + dtype.itemsize * prod(shape)
+        header[name] = {"dtype": _DTYPES[dtype], "shape": shape, "data_offsets": (start, end)}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join((len(text).to_bytes(8, "little"), text, *parts))
+    return len(text).to_bytes(8, "little") + text
 
 
+@lru_cache(16)
 def _text(labels: tuple[str, ...]) -> NDArray[np.uint8]:
     return np.frombuffer(json.dumps(labels, ensure_ascii=False).encode(), dtype=np.uint8)
 

@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 from edgetl.errors import CorruptError
 from edgetl.heads import Head
 from edgetl.runtime.database import damaged, opened, sealed
-from edgetl.runtime.events import Event, array_bytes, head_from_bytes, head_to_bytes
+from edgetl.runtime.events import (
+    Event,
+    array_bytes,
+    head_from_bytes,
+    head_to_bytes,
+    outgrows,
+)
 from edgetl.runtime.options import Generation
 
 _MOST_EVENTS = 128
@@ -180,7 +186,7 @@ class History:
         """Write the next generation: an event done to the head in use, which made it `head`."""
         number, parent = self.next_number, self.current.head
         size = self._since_bytes + event.size
-        whole = self._since >= _MOST_EVENTS or size > array_bytes(head, learning=True)
+        whole = self._since >= _MOST_EVENTS or outgrows(size, head)
         content = None if whole else event.to_bytes()
         written = None if content is None else len(content)
         row = Row(
@@ -257,16 +263,13 @@ class History:
                 connection.execute("DELETE FROM samples WHERE task=? AND removed=?", key)
                 moved = "UPDATE samples SET added=? WHERE task=? AND added=?"
                 connection.execute(moved, (base, *key))
-                moved = "UPDATE decisions SET rewarded=? WHERE task=? AND rewarded=?"
+                moved = "UPDATE rewards SET generation=? WHERE task=? AND generation=?"
                 connection.execute(moved, (base, *key))
             else:
                 connection.execute("DELETE FROM samples WHERE task=? AND added=?", key)
                 back = "UPDATE samples SET removed=NULL WHERE task=? AND removed=?"
                 connection.execute(back, key)
-                open_again = (
-                    "UPDATE decisions SET reward=NULL, rewarded=NULL WHERE task=? AND rewarded=?"
-                )
-                connection.execute(open_again, key)
+                connection.execute("DELETE FROM rewards WHERE task=? AND generation=?", key)
         # What made room was kept for the events that rehearsed it.
         events = [n for n in self.rows if n not in gone and n not in self.whole]
         connection.execute(

@@ -164,7 +164,8 @@ class Guard:
         if not np.array_equal(self.answers, answers):
             falls = self.falls(old, new)
             reason = "" if rule is None else self._harm(answers, labels, rule, falls, agreed=agreed)
-        return Verdict(float(old.mean()), float(new.mean()), len(self), falls, reason, answers)
+        before, after = (np.count_nonzero(right) / len(self) for right in (old, new))
+        return Verdict(before, after, len(self), falls, reason, answers)
 
     def best(self, answers: NDArray[np.int64]) -> NDArray[np.bool_]:
         """The anchor once a head with these answers is in use; new samples may follow the old.

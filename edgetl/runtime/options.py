@@ -74,6 +74,8 @@ class LearningOptions:
         for name in ("history", "quarantined", "decisions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.seed is not None and (not hasattr(self.seed, "__index__") or self.seed < 0):
+            raise ValueError(f"seed must be a whole number, 0 or more, or None, got {self.seed!r}")
         for name, limit in (
             ("max_drop", 100),
             ("max_class_drop", 100),

@@ -104,9 +104,11 @@ class PolicyLearner(Learner):
             ValueError: A decision is not kept, has its reward, or was of an action that is
                 forgotten; a reward is out of range.
         """
+        if not len(numbers):
+            raise ValueError("there is no decision to reward")
         given = np.asarray(rewards, np.float64)
         given = np.full(len(numbers), given) if given.ndim == 0 else given
-        if given.shape != (len(numbers),) or not len(numbers):
+        if given.shape != (len(numbers),):
             raise ValueError(f"{len(numbers)} decisions have rewards of shape {given.shape}")
         if not ((given >= 0) & (given <= 1)).all():
             raise ValueError(f"rewards must be from 0 to 1, got {given.min():g} to {given.max():g}")

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.runtime.events import Draws
+from edgetl.runtime.events import Draws, parted
 
 Remembered: TypeAlias = Callable[[int], tuple[NDArray[np.float16], float]]
 """Features (dim,) of the remembered sample of a number, and how many samples it stands for."""
@@ -50,24 +50,27 @@ def batches(
         steps: How many batches, 1 to n.
         generation: Decides what chance decides.
     """
-    parts = np.array_split(np.arange(len(codes)), steps)
-    width = max(size, len(parts[0]))
+    parts = parted(len(codes), steps)
+    width = max(size, parts[0].stop)
     drawn = np.empty((steps, width, features.shape[1]), np.float16)
     drawn_codes = np.empty((steps, width), np.int64)
     drawn_weights, numbers = np.empty((steps, width)), np.empty((steps, width), np.int64)
     for step, part in enumerate(parts):
-        own = Counter(codes[part].tolist())
-        for row in part.tolist():
-            pools.setdefault(int(codes[row]), []).append(-1 - row)
+        new = codes[part].tolist()
+        own = Counter(new)
+        for row, code in zip(range(len(codes))[part], new, strict=True):
+            pools.setdefault(code, []).append(-1 - row)
         classes = tuple(sorted(pools))
         first = (generation + step) * width % len(classes)
-        counts = _counts(classes, tuple(own.items()), width, first)
-        order = []
-        for code, count in counts.items():
-            chosen = _chosen(len(pools[code]), count, own[code], code, generation + step)
-            order += [((i + 0.5) / count, code, place) for i, place in enumerate(chosen)]
-        order.sort()
-        chosen_numbers = [pools[code][place] for _, code, place in order]
+        counts, order, of_places = _shares(classes, tuple(own.items()), width, first)
+        by_class: list[int] = []
+        stands: list[float] = []
+        for code, count in counts:
+            pool = pools[code]
+            chosen = _chosen(len(pool), count, own[code], code, generation + step)
+            by_class += [pool[place] for place in chosen]
+            stands += [len(pool) / count] * count
+        chosen_numbers = [by_class[place] for place in order]
         cards = [
             remembered(number)
             if number >= 0
@@ -75,20 +78,33 @@ def batches(
             for number in chosen_numbers
         ]
         np.concatenate([card[0] for card in cards], out=drawn[step].reshape(-1))
-        numbers[step] = chosen_numbers
-        drawn_codes[step] = [code for _, code, _ in order]
-        stands = {code: len(pools[code]) / count for code, count in counts.items()}
+        numbers[step], drawn_codes[step] = chosen_numbers, of_places
         drawn_weights[step] = [
-            card[1] * stands[code] for card, (_, code, _) in zip(cards, order, strict=True)
+            card[1] * stands[place] for card, place in zip(cards, order, strict=True)
         ]
     return Draws(drawn, numbers, drawn_codes, drawn_weights)
 
 
 @lru_cache(1024)
+def _shares(
+    classes: tuple[int, ...], own: tuple[tuple[int, int], ...], width: int, first: int
+) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...], tuple[int, ...]]:
+    """How many samples of each class, and how they alternate.
+
+    Returns:
+        Codes and counts; then, for each place of the batch, which one it is of the samples by
+        class, and its code.
+    """
+    counts = tuple(_counts(classes, own, width, first).items())
+    turns = [((i + 0.5) / count, code) for code, count in counts for i in range(count)]
+    order = sorted(range(len(turns)), key=turns.__getitem__)
+    return counts, tuple(order), tuple(turns[place][1] for place in order)
+
+
 def _counts(
     classes: tuple[int, ...], own: tuple[tuple[int, int], ...], width: int, first: int
 ) -> dict[int, int]:
-    """How many samples of each class: as many of one as of another, but all of its own."""
+    """As many samples of one class as of another, but all of its own."""
     counts = dict(own)
     left = width - sum(counts.values())
     for place in range(width):
@@ -104,11 +120,13 @@ def _counts(
 def _chosen(size: int, count: int, fresh: int, code: int, turn: int) -> list[int]:
     """Places in a pool: the last `fresh` ones, and others in turn."""
     chosen = list(range(size - fresh, size))
-    start = turn * count
-    for step in range(start, start + count - fresh):
-        number, place = divmod(step, size)
+    number, place = divmod(turn * count, size)
+    left = count - fresh
+    while left > 0:
         stride, shift = _round(number, code, size)
-        chosen.append((place * stride + shift) % size)
+        end = min(place + left, size)
+        chosen += [(i * stride + shift) % size for i in range(place, end)]
+        left, number, place = left - (end - place), number + 1, 0
     return chosen
 
 

@@ -5,7 +5,9 @@ It knows learners of policies, and nothing about how they choose or where they k
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from operator import index
 from typing import SupportsIndex, overload
 
@@ -134,16 +136,36 @@ def log_of(bundle: Bundle, task: str | None = None) -> tuple[str, RewardLog | No
         ValueError: There is no such policy.
     """
     name = policy_task(bundle, task)
+    with _lying(bundle, name) as found:
+        return name, None if found is None else found[0].log(found[1], found[2])
+
+
+def decisions_of(bundle: Bundle, task: str | None = None) -> list[Decision]:
+    """The decisions kept beside a bundle, the oldest first, read while another process may learn.
+
+    Raises:
+        CorruptError: The file is damaged.
+        ValueError: There is no such policy.
+    """
+    with _lying(bundle, policy_task(bundle, task)) as found:
+        return [] if found is None else found[0].listed(found[1], found[2])
+
+
+@contextmanager
+def _lying(
+    bundle: Bundle, name: str
+) -> Iterator[tuple[Decisions, sqlite3.Connection, list[int]] | None]:
+    """The decisions beside a bundle with what reading them takes; None where none were made."""
     if bundle.path is None:
-        return name, None
+        yield None
+        return
     file = bundle.path / FILE
     with reading(bundle.path) as connection:
-        query = "SELECT 1 FROM sqlite_master WHERE name='decisions'"
-        if connection is None or connection.execute(query).fetchone() is None:
-            return name, None
+        query = "SELECT count(*) FROM sqlite_master WHERE name IN ('decisions', 'rewards')"
+        if connection is None or connection.execute(query).fetchone()[0] < 2:
+            yield None
+            return
         history = History(name, file, bundle.manifest.record(name).head, kept=1)
         history.load(connection)
-        if not history.rows:
-            return name, None
         decisions = Decisions(name, file, bundle.manifest.dim, kept=0)
-        return name, decisions.log(connection, history.line)
+        yield (decisions, connection, history.line) if history.rows else None

@@ -111,7 +111,9 @@ def test_what_waits_is_listed(policy, tmp_path, capsys):
     assert main(["reward", str(policy)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["1"]
-    assert main(["reward", str(policy), "--all"]) == 0
+    with load(policy) as device:
+        device.policy_of()  # learns there, which is no reason not to look
+        assert main(["reward", str(policy), "--all"]) == 0
     assert "reward 0.5" in capsys.readouterr().out.splitlines()[1]
 
 
@@ -119,6 +121,11 @@ def test_mistakes_are_usage_errors(policy, bundle, tmp_path, capsys):
     for words, what in (
         (["reward", str(policy), "1:1"], "expected NUMBER=REWARD"),
         (["reward", str(policy), "1=1"], "no decision 1; none was made"),
+        (["reward", str(policy), f"{10**30}=1"], f"no decision {10**30}; none was made"),
+        (
+            ["combine", f"a={bundle}", f"b={policy}", f"c={policy}", "-o", str(tmp_path / "new")],
+            "further tasks keep their names",
+        ),
         (["reward", str(bundle)], "no policy; edgetl policy gives it one"),
         (["reward", str(policy), "1=1", "--all"], "--all lists"),
         (["choose", str(policy), "x.png", "--task", "main"], "does not choose"),
@@ -162,3 +169,16 @@ def test_a_policy_learned_from_the_log_ships_as_a_task(policy, tmp_path, capsys)
     assert [one["main"].label for one in found] == list(BEST)
     assert main(["offpolicy", str(policy)]) == 0
     assert "log: 120 rewarded decisions, mean reward" in capsys.readouterr().out
+
+
+def test_what_is_known_of_forgotten_actions_alone_is_too_little(policy, tmp_path, capsys):
+    path = photo(tmp_path / "red.png", "red")
+    with load(policy, learning=LearningOptions(seed=1)) as device:
+        decisions = device.choose([path] * 30)
+        device.reward(decisions, 0.5)
+        known = sum(d.action != "wait" for d in decisions)
+        assert known < 20 < 30
+        device.policy_of().forget("wait")
+        device.save()
+    assert main(["offpolicy", str(policy)]) == 1
+    assert f"{known} decisions of task policy have a reward" in capsys.readouterr().err

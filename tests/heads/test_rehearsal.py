@@ -190,6 +190,28 @@ def test_what_does_not_fit_changes_nothing(small):
         SoftmaxHead(C=C, class_weight="balanced").fit(X, y).rehearse(X, y)
 
 
+def test_what_was_learned_before_is_gone_through_without_looking(small):
+    X, y = small[:2]
+    heads = [learn(SoftmaxHead(C=C), X, y, range(60)) for _ in range(2)]
+    codes, weights = y[60:90].astype(np.int64), np.linspace(1, 3, 30)
+    rows = X[60:90].astype(np.float32)
+    one = heads[0].rehearse(rows, y[60:90], sample_weight=weights)
+    two = heads[1].rehearse_again(rows, codes, weights)
+    before = two.exact_arrays()
+    assert all(np.array_equal(a, before[name]) for name, a in one.exact_arrays().items())
+    for given, message in [
+        ((rows[:, :5], codes, weights), "there are 64 features"),
+        ((rows, codes[:3], weights), "can't rehearse"),
+        ((rows, codes + 1, weights), "codes are 1 to 10 for 10 classes"),
+        ((rows, codes - 1, weights), "codes are -1 to 8"),
+        ((rows, codes, weights - 1), "least weight is 0"),
+        ((np.full_like(rows, np.nan), codes, weights), "NaN or infinite"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            two.rehearse_again(*given)
+    assert all(np.array_equal(a, before[name]) for name, a in two.exact_arrays().items())
+
+
 @pytest.mark.parametrize("kind", sorted(set(HEADS) - {"softmax"}))
 def test_other_heads_have_nothing_to_rehearse(kind, small):
     head = HEADS[kind]().fit(*small[:2])

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from edgetl.errors import CorruptError
-from edgetl.heads import HEADS, load_head
+from edgetl.heads import HEADS, STORED, load_head
 
 EVERY = pytest.mark.parametrize("kind", sorted(HEADS))
 
@@ -26,6 +26,18 @@ def test_round_trip_through_safetensors(kind, fitted, digits):
     assert head.chosen() == fitted[kind].chosen()  # so that it can be fitted again as it was
     again = head.arrays()
     assert all(np.array_equal(again[name], arrays[name]) for name in arrays | again)
+
+
+@pytest.mark.parametrize("kind", sorted(STORED))
+def test_exact_arrays_come_back_to_the_bit(kind, digits):
+    head = STORED[kind]().fit(*digits[:2])
+    exact, short = head.exact_arrays(), head.arrays()
+    assert {n: a.shape for n, a in exact.items()} == {n: a.shape for n, a in short.items()}
+    restored = STORED[kind].from_arrays(exact)
+    again = restored.exact_arrays()
+    assert all(a.dtype == exact[n].dtype and np.array_equal(a, exact[n]) for n, a in again.items())
+    scores = head.scores(digits[2]), restored.scores(digits[2])
+    np.testing.assert_array_equal(*scores)
 
 
 @EVERY

@@ -270,3 +270,14 @@ def test_a_history_is_only_read_as_far_as_it_goes(learned):
     connection.close()
     with pytest.raises(CorruptError, match="no whole head to start from"):
         reopened(learned)
+
+
+def test_a_table_whose_name_was_damaged_is_told_of(learned):
+    """SQLite quotes the name in its message, which can't be decoded."""
+    file, bundle = learned / "updates.sqlite", Bundle.load(learned)
+    content = file.read_bytes()
+    assert b"CREATE TABLE samples" in content
+    content = content.replace(b"samplessamples", b"s\x8c\xffpless\x8c\xffples")
+    file.write_bytes(content.replace(b"CREATE TABLE samples", b"\x8cREATE TABLE samples"))
+    with pytest.raises(CorruptError):
+        Teachable(bundle, None)

@@ -14,7 +14,7 @@ from edgetl.bundle import Bundle, Manifest, with_policy
 from edgetl.errors import CorruptError, StorageError
 from edgetl.heads import PolicyHead, SoftmaxHead
 from edgetl.runtime import LearningOptions, diff
-from edgetl.runtime.rewarded import Rewarded
+from edgetl.runtime.rewarded import Rewarded, decisions_of, log_of
 
 ACTIONS = ("water", "cut", "leave")
 
@@ -159,6 +159,54 @@ def test_undo_takes_a_reward_back_and_it_can_be_given_again(path):
             device.reward(numbers[0], 0.0)
 
 
+def test_going_back_to_either_branch_finds_the_rewards_that_it_learned(path):
+    row = drawn(LABELS[:1], 3)[0]
+    with opened(path) as device:
+        policy = device.policy_of()
+        decision = device.choose(row)
+        first = device.reward(decision, 1.0).generation
+        weights = device.tasks["policy"].head.coef_.copy()
+        policy.undo()
+        second = device.reward(decision, 0.25).generation
+        assert policy.log().rewards.tolist() == [0.25]
+        policy.rollback(first)
+        np.testing.assert_array_equal(device.tasks["policy"].head.coef_, weights)
+        assert policy.log().rewards.tolist() == [1.0]
+        with pytest.raises(ValueError, match=f"already, 1 .generation {first}"):
+            device.reward(decision, 1.0)  # which would count it twice
+        policy.rollback(second)
+        assert policy.log().rewards.tolist() == [0.25]
+
+
+def test_decisions_are_read_while_another_process_chooses(path):
+    bundle = Bundle.load(path)
+    assert decisions_of(bundle) == []
+    with opened(path) as device:
+        made = device.choose(list(drawn(LABELS[:2], 3)))
+        device.reward(made[0], 1.0)
+        assert decisions_of(bundle) == device.policy_of().decisions()
+        assert [d.reward for d in decisions_of(bundle)] == [1.0, None]
+
+
+def test_a_file_from_before_policies_gets_one(path):
+    with opened(path) as device:
+        device.learn(drawn(LABELS[:1], 3)[0], LABELS[0], task="main")
+        for table in ("decisions", "rewards"):
+            device.learner._database.connection.execute(f"DROP TABLE {table}")
+    assert decisions_of(Bundle.load(path)) == []
+    assert log_of(Bundle.load(path)) == ("policy", None)
+    with opened(path) as device:
+        assert device.learner.generation == 1
+        device.reward(device.choose(drawn(LABELS[:1], 3)[0]), 1.0)
+    assert [d.reward for d in decisions_of(Bundle.load(path))] == [1.0]
+
+
+@pytest.mark.parametrize("seed", [-1, 2.5, "1"])
+def test_a_seed_that_nothing_can_be_drawn_by_is_refused(seed):
+    with pytest.raises(ValueError, match="seed must be a whole number"):
+        LearningOptions(seed=seed)
+
+
 def test_saved_policies_go_on_elsewhere(path, tmp_path):
     with opened(path) as device:
         lived(device, 60)
@@ -218,8 +266,10 @@ def test_wrong_rewards_change_nothing(path):
             (one, np.nan, "from 0 to 1, got nan"),
             ([one, one], 1, "named twice"),
             ([one, two], [1, 1, 1], "2 decisions have rewards of shape"),
-            ([], 1, "0 decisions"),
+            ([], 1, "no decision to reward"),
             (77, 1, "no decision 77; the last one is 2"),
+            (2**80, 1, "no decision 1208925819614629174706176; the last one is 2"),
+            (-1, 1, "no decision -1"),
         ):
             with pytest.raises(ValueError, match=what):
                 device.reward(given, reward)
