@@ -184,6 +184,7 @@ def method_record(method: Method, selection: Selection, details: dict[str, Any])
         "name": method.name,
         "options": method.options,
         "plain_head": method.fits_plainly,
+        "learns": method.learns,
         "paper": method.paper,
         "reason": selection.reason,
         "details": details,

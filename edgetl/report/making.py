@@ -77,7 +77,7 @@ def _method(method: Mapping[str, Any]) -> Iterator[Child]:
     if reason:
         yield paragraph(f"{reason[:1].upper()}{reason[1:]}".rstrip("."), ".")
     for key, value in method.items():
-        if key not in ("name", "paper", "reason") and value:
+        if key not in ("name", "paper", "reason", "plain_head", "learns") and value:
             title = _TOLD.get(key, key)
             yield folded(title, outline(value, f"{name} {key}"))
 
