@@ -13,7 +13,15 @@ from typing import Any
 
 from edgetl._baselines import PixelBaseline
 from edgetl._records import Clock
-from edgetl.bundle import Bundle, Evidence, ExportRecord, GateRecord, Limits, check_destination, shipped
+from edgetl.bundle import (
+    Bundle,
+    Evidence,
+    ExportRecord,
+    GateRecord,
+    Limits,
+    check_destination,
+    shipped,
+)
 from edgetl.bundle.source import check_source, find_source
 from edgetl.data import Dataset, load_dataset
 from edgetl.decode import Source

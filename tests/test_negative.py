@@ -247,6 +247,6 @@ def test_an_export_keeps_method_groups_and_baselines_and_a_device_can_not_learn(
     for path in (bundle.path, shipped.path):
         with (
             edgetl.load(path) as device,
-            pytest.raises(ValueError, match="made by the method 'group-balanced', and learning"),
+            pytest.raises(ValueError, match="made by the method group-balanced, and learning"),
         ):
             device.learn(np.zeros((SIZE, SIZE, 3), np.uint8), "rust")

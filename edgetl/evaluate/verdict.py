@@ -155,31 +155,30 @@ def carried_over(verdict: Mapping[str, Any], before: Mapping[str, Any]) -> dict[
 
     An exported model can't be compared with no adaptation, since the plain network did not come
     along; that it loses next to nothing against the model it came from is an export's own gate. So
-    the worse of the two verdicts holds, and its sentence says which baselines are the earlier one's.
+    the worse of the two verdicts holds, and its sentence says which baselines are of the earlier.
 
     Args:
         verdict: As `Verdict.to_json` gives it.
         before: `Evidence.extra` of the earlier model; what is not of the known form is passed over.
     """
-    earlier = before.get("verdict")
+    earlier: Any = before.get("verdict")
+    there = {row["name"] for row in verdict["comparisons"]}
     try:
-        old = earlier["verdict"]  # type: ignore[index]
+        old, sentence = earlier["verdict"], str(earlier["sentence"])
+        worse = _WORST_FIRST.index(old) < _WORST_FIRST.index(verdict["verdict"])
         missing = [
             str(item["name"])
-            for item in earlier["comparisons"]  # type: ignore[index]
-            if item["role"] != "told"
-            and item["name"] not in {row["name"] for row in verdict["comparisons"]}
+            for item in earlier["comparisons"]
+            if item["role"] != "told" and item["name"] not in there
         ]
-        sentence = str(earlier["sentence"])  # type: ignore[index]
-        worse = _WORST_FIRST.index(old) < _WORST_FIRST.index(verdict["verdict"])
     except (KeyError, TypeError, ValueError):
         return dict(verdict)
     if not missing:
         return dict(verdict)
-    there = f"{' and '.join(missing)} could be compared before only"
+    why = f"{' and '.join(missing)} could be compared before only"
     if worse:
-        return {**verdict, "verdict": old, "sentence": f"{sentence} ({there})"}
-    return {**verdict, "sentence": f"{verdict['sentence']} ({there}: {sentence})"}
+        return {**verdict, "verdict": old, "sentence": f"{sentence} ({why})"}
+    return {**verdict, "sentence": f"{verdict['sentence']} ({why}: {sentence})"}
 
 
 def _compared(
