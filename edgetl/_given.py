@@ -112,9 +112,16 @@ def check_needs(method: Method, *, unlabelled: bool, source: bool) -> None:
     )
     for argument, what, need, given in asked:
         if need == "needed" and not given:
-            raise ValueError(f"method {method.name} needs {argument}: {what}")
+            raise ValueError(
+                f"method {method.name} needs {argument}: {what} "
+                f"(--{argument} DATA, or {argument}=...)"
+            )
         if need == "refused" and given:
-            raise ValueError(f"method {method.name} has no use for {argument} ({what})")
+            takers = "tradaboost" if argument == "source" else "domain, or propagate"
+            raise ValueError(
+                f"method {method.name} has no use for {argument} ({what}); leave it out, or name a "
+                f"method that takes it, such as {takers}"
+            )
 
 
 def check_groups(method: Method, given: Given) -> None:

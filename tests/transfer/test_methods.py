@@ -13,7 +13,7 @@ from edgetl.backbones import load_backbone
 from edgetl.heads import select_head
 from edgetl.transfer.method import Method
 from edgetl.transfer.methods import load_method
-from edgetl.transfer.names import METHODS, options_of
+from edgetl.transfer.names import ABOUT, METHODS, options_of
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ def test_options_come_from_text(toy):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("epochs=ten", "option epochs of method toy: invalid literal"),
+        ("epochs=ten", "option epochs of method toy: must be a whole number, got 'ten'"),
         ("lr=nan", "must be a finite number"),
+        ("lr=fast", "must be none, got 'fast'|must be a number, got 'fast'"),
         ("mode=medium", "must be one of fast, slow, got 'medium'"),
         ("strict=yes", "must be one of true, false"),
         ("epoch=3", "has no option 'epoch'; it has epochs, lr"),
@@ -62,6 +63,8 @@ def test_bad_texts_and_names_are_refused():
         options_of(["a=1", "a=2"])
     with pytest.raises(ValueError, match="no method is called 'magic'; there are head"):
         load_method("magic")
+    with pytest.raises(ValueError, match="'corral' \\(did you mean coral"):
+        load_method("corral")
     with pytest.raises(ValueError, match="no option 'x'; it has none"):
         load_method("head", {"x": "1"})
 
@@ -72,6 +75,15 @@ def test_every_method_loads_with_its_defaults_and_names_its_source(name):
     assert method.name == name
     assert method.paper or name == "head"
     assert method.options == load_method(name).options
+
+
+def test_every_method_says_what_it_does_and_needs():
+    assert list(ABOUT) == list(METHODS)
+    for name, about in ABOUT.items():
+        method = load_method(name)
+        assert ("needs --unlabelled" in about) == (method.unlabelled == "needed"), name
+        assert ("needs --source" in about) == (method.source == "needed"), name
+        assert ("needs --groups" in about) == method.for_groups, name
 
 
 # In an adaptation.
