@@ -74,20 +74,25 @@ def read_given(
     fraction: float,
     seed: int,
     groups: str | None = None,
+    known: Sequence[str] = (),
 ) -> Given:
     """List all samples, as the arguments of `edgetl.adapt` say.
+
+    `known` are the classes that need no training sample.
 
     Raises:
         DataError: The samples can't be used.
     """
     if test is None:
-        train, measured = load_dataset(data, group_column=groups).split(
+        train, measured = load_dataset(data, group_column=groups, untrained=known).split(
             test_fraction=fraction, seed=seed
         )
     else:
-        train = load_dataset(data, group_column=groups).part("train")
+        found = load_dataset(data, group_column=groups, untrained=known)
+        labels = sorted({*found.labels, *known})
+        train = (load_dataset(found, labels=labels) if known else found).part("train")
         measured = load_dataset(test, labels=train.labels, group_column=groups).part("test")
-    check_classes(train)
+    check_classes(train, known=known)
     return Given(
         train=train,
         test=measured,

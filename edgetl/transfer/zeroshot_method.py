@@ -80,6 +80,11 @@ class Zeroshot(Method):
         if self.vectors is not None and self.blend:
             raise ValueError("blend goes with an image-text pair, not with vectors")
 
+    @property
+    def described(self) -> tuple[str, ...]:
+        """The unseen classes, which may have photos to measure on alone."""
+        return self.unseen
+
     def network(self, task: NetworkTask) -> Backbone:
         """The network as it is, after refusing what `fit` could not use: now, not in minutes.
 

@@ -224,3 +224,50 @@ def test_samples_that_a_method_does_not_take_are_refused(colours):
         adapted(colours, photos(20), method=needy())
     with pytest.raises(TypeError, match="method must be a name or a Method, got int"):
         adapted(colours, photos(20), method=3)
+
+
+def test_unseen_classes_need_photos_to_measure_on_alone(colours, tmp_path):
+    """Word vectors are the colours that the words mean, and purple has no photo to train on."""
+    meant = {
+        "red": (200, 60, 60),
+        "green": (60, 200, 60),
+        "blue": (60, 60, 200),
+        "grey": (120, 120, 120),
+        "yellow": (200, 200, 60),
+        "purple": (200, 60, 200),
+    }
+    np.savez(
+        tmp_path / "words.npz",
+        words=np.array(list(meant)),
+        vectors=np.array(list(meant.values()), np.float32) / 255,
+    )
+    generator = np.random.default_rng(0)
+    names, parts = [], []
+    for label in meant:
+        parts += ["train"] * (0 if label == "purple" else 10) + ["test"] * 6
+        names += [label] * (len(parts) - len(names))
+    images = tuple(
+        np.clip(generator.normal(meant[name], 30, (8, 8, 3)), 0, 255).astype(np.uint8)
+        for name in names
+    )
+    labels = tuple(sorted(meant))
+    data = edgetl.Dataset(
+        tuple(f"photo {place}" for place in range(len(names))),
+        images,
+        np.array([labels.index(name) for name in names]),
+        labels,
+        tuple(parts),
+    )
+    method = load_method("zeroshot", {"vectors": str(tmp_path / "words.npz"), "unseen": "purple"})
+    bundle = adapted(colours, data, method=method)
+    score = bundle.evidence.per_class[labels.index("purple")]
+    assert (score.n_train, score.n) == (0, 6) and score.recall > 0.8
+    assert bundle.labels == labels and bundle.evidence.n_test == 36
+    saved = edgetl.load(bundle.save(tmp_path / "colours.edgetl").path)
+    purple = np.full((8, 8, 3), meant["purple"], np.uint8)
+    assert saved.predict(purple).label == "purple"
+    apart = adapted(colours, data.part("train"), test=data.part("test"), method=method)
+    assert apart.labels == labels
+    assert apart.evidence.per_class == bundle.evidence.per_class
+    with pytest.raises(edgetl.errors.DataError, match="no training samples: 'purple'; add"):
+        adapted(colours, data)
