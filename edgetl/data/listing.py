@@ -143,7 +143,7 @@ def refuse_unfit(dataset: Dataset, untrained: Sequence[str] = ()) -> None:
         raise DataError(f"{what} holds no samples")
     counts = Counter(classes)
     _refuse_single(what, counts)
-    unused = [label for label in dataset.labels if label not in counts]
+    unused = [label for label in dataset.labels if label not in (*counts, *untrained)]
     if unused:
         raise DataError(
             f"{what} has {counted(len(unused), 'class', 'classes')} without samples: "
