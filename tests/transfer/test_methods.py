@@ -1,8 +1,10 @@
 """Methods by name with options from text; and the seam between a method and `edgetl.adapt`."""
 
+import re
 import sys
 import types
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -271,3 +273,20 @@ def test_unseen_classes_need_photos_to_measure_on_alone(colours, tmp_path):
     assert apart.evidence.per_class == bundle.evidence.per_class
     with pytest.raises(edgetl.errors.DataError, match="no training samples: 'purple'; add"):
         adapted(colours, data)
+
+
+def test_the_readme_says_of_every_method_what_it_needs_and_whether_it_learns():
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Ways to adapt\n")[2].partition("\n## ")[0]
+    told = {}
+    for line in section.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4:
+            told |= dict.fromkeys(re.findall(r"`([a-z-]+)`", cells[0]), cells[2:])
+    assert set(METHODS) <= set(told)
+    for name in METHODS:
+        method, (needs, learns) = load_method(name), told[name]
+        assert ("--unlabelled" in needs) == (method.unlabelled == "needed"), name
+        assert ("--source" in needs) == (method.source == "needed"), name
+        assert ("--groups" in needs) == method.for_groups, name
+        assert learns == ("yes" if method.learns else "no"), name
