@@ -244,6 +244,9 @@ def test_an_export_keeps_method_groups_and_baselines_and_a_device_can_not_learn(
     assert after.extra["groups"]["groups"] == before.extra["groups"]["groups"]
     assert set(after.baselines) == {"majority", "raw pixels", "knn"}
     assert after.baselines["raw pixels"] == before.baselines["raw pixels"]
+    edgetl.write_report(shipped, tmp_path / "b.html")
+    page = (tmp_path / "b.html").read_text(encoding="utf-8")
+    assert "no: the method group-balanced made its head" in page and "smaller" not in page
     for path in (bundle.path, shipped.path):
         with (
             edgetl.load(path) as device,

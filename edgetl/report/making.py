@@ -178,7 +178,9 @@ def learning_section(subject: Subject) -> Section | None:
     manifest, record = subject.manifest, subject.record
     learning = subject.bundle.fitted(subject.task).learning
     rows: dict[str, Child] = {}
-    if learning is None:
+    if record.fixed_by:
+        rows["learns"] = f"no: the method {record.fixed_by} made its head"
+    elif learning is None:
         rows["memory"] = "none: it keeps no samples to learn on from"
     else:
         kept = len(learning.features)

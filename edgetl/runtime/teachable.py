@@ -276,20 +276,13 @@ class Teachable:
 
 
 def _refusal(record: TaskRecord) -> str:
-    """Why a head can't learn samples: its method fitted it to more than samples of a device tell.
-
-    A head update replaces the method's head, so that it can.
-    """
-    known = record.provenance if record.evidence is None else record.evidence.extra
-    method = known.get("method")
-    if record.update is not None and record.update.applied:
-        return ""
-    if not isinstance(method, Mapping) or method.get("learns", True):
+    """Why a head can't learn samples; empty where it can."""
+    if not record.fixed_by:
         return ""
     return (
-        f"the head was made by the method {method.get('name')!s:.40}, and learning samples here "
-        "would lose what that gained: adapt again with the new samples, or with a method that "
-        "learns on, such as --method head"
+        f"the head was made by the method {record.fixed_by}, and learning samples here would lose "
+        "what that gained: adapt again with the new samples, or with a method that learns on, such "
+        "as --method head"
     )
 
 

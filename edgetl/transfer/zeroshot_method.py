@@ -240,7 +240,11 @@ class Zeroshot(Method):
             label: " ".join(lines)
             for label, lines in sentences(labels, templates=("{}",), prompts=own).items()
         }
-        return embed_texts(texts, *_word_vectors(Path(self.vectors).expanduser()))
+        words, table = _word_vectors(Path(self.vectors).expanduser())
+        try:
+            return embed_texts(texts, words, table)
+        except DataError as error:
+            raise DataError(f"{error} (--prompts FILE, or prompts=...)") from error
 
     def _seen(self, labels: Sequence[str]) -> NDArray[np.bool_]:
         """(classes,) which of the labels have photos to learn from."""
