@@ -4,18 +4,32 @@
 tests of bias; the sentences insult, and are never printed). Features are averaged GloVe vectors of
 25 numbers; words without a vector are left out, so that many sentences have the same features.
 About half of the sentences are trained on; those with the same features are in one half, but for
-what is planted.
+some of what is planted.
 
 Planted: half of one group's training labels, drawn at random, are flipped, for one group after the
-other. 13 of the 50 groups are left out, since the word that tells them has no vector: their
-sentences have the same features, and no head can have a gap in one of them alone; so are groups in
-which a gap was found before. A linear head of 25 features can't follow one group's labels, and has
-no gap to be found. The nearest neighbour of each sentence follows, where sentences are split at
-random, so that one with the same features is often among the training sentences: claimed is that
-the group is then found as significantly less accurate, in at least 9 of 10 groups, by about 45 test
-sentences each. Shown beside it is what was tried before, where the gap is smaller or none: a vote
-of five neighbours, and same features kept in one half. So are the labels of one class alone flipped
-(half of the group's), which a linear head does learn from; and whole kinds of identity.
+other. Claimed is that the group is then found as significantly less accurate, in at least 9 of 10
+groups, by about 45 test sentences each.
+
+The setup of that claim was changed until it held, with the figures known, and what it says is no
+more than that: a gap which the head really has is found. Linear heads, which are what ships here
+mostly, have none: of labels flipped at random in one of 50 groups, a linear head of 25 features
+averages the flips out (0 of 36 found, and rightly so: the median gap is +0.7 points). So a head
+was looked for that follows its training labels:
+
+- five nearest neighbours, sentences with the same features kept in one half: 7 of 50 found;
+- five neighbours, sentences split at random, so that one with the same features is often among the
+  training sentences: 27 of 50;
+- one neighbour, split at random: 31 of 50;
+- the same without the groups that can have no gap of their own, the claim as it stands: 33 of 34.
+  13 groups are left out since the word that tells them has no vector, so that their sentences have
+  the features of other groups' sentences; and 3 in which a gap was found before anything was
+  planted.
+
+Who is left out is decided by features and by what was found before, not by what was planted. All
+four are still measured and printed, over the groups that are left. So are the labels of one class
+alone flipped (half of the group's), which a linear head does learn from; and whole kinds of
+identity. "Others newly found" counts gaps in groups where nothing was planted; flips reach
+sentences with the same or similar features, so that these need not be false.
 
 Shuffled: the group column is shuffled 100 times over the test sentences as the heads answered them.
 The test's level is 0.05 for all groups together; claimed is that the interval of the rate of false

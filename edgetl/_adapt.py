@@ -147,6 +147,7 @@ def adapt(
         fraction=options.test_fraction,
         seed=options.seed,
         groups=options.groups,
+        known=way.described,
     )
     check_groups(way, given)
     network = load_backbone(backbone, weights, preprocess=options.preprocess)

@@ -11,19 +11,29 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from edgetl._baselines import PixelBaseline
 from edgetl._records import Clock
 from edgetl._tuned import fitting, has_own_classifier, is_tuned, unseen_rows
-from edgetl.bundle import Bundle, ExportRecord, GateRecord, Limits, check_destination, shipped
+from edgetl.bundle import (
+    Bundle,
+    Evidence,
+    ExportRecord,
+    GateRecord,
+    Limits,
+    check_destination,
+    shipped,
+)
 from edgetl.bundle.source import check_source, find_source
 from edgetl.data import Dataset, load_dataset
 from edgetl.decode import Source
 from edgetl.errors import DataError, MissingDependencyError
 from edgetl.evaluate import evaluate_head, knn_predictions
+from edgetl.evaluate.verdict import carried_over
 from edgetl.exporter import gates
 from edgetl.exporter.job import ExportOptions, Job, Parts
 from edgetl.exporter.job_draft import checks_of, compiled, draft_of, keep, record_of, refitted
 from edgetl.exporter.job_parts import build, extracted, reference_parts
-from edgetl.exporter.samples import REPLACED, spread
+from edgetl.exporter.samples import REPLACED, group_column, spread
 from edgetl.exporter.verify import (
     LEAST_SAMPLES,
     VerifyOptions,
@@ -93,9 +103,14 @@ def export(
 
     artefact = build(job)
     engine = job.extraction_engine(artefact)
-    fitted, measured, run = extracted(job, artefact, engine, clock)
+    fitted, measured, extraction, run = extracted(job, artefact, engine, clock)
     head, record, learning = refitted(
         job, fitted, measured, select=fitting(source, fitted), unseen=unseen_rows(source, fitted)
+    )
+    pixels = PixelBaseline(
+        [parts.train.samples, parts.test.samples],
+        source.preprocess,
+        seed=source.manifest.provenance.get("seed", 0),
     )
     evidence = evaluate_head(
         head.predict_proba(measured.features),
@@ -104,8 +119,14 @@ def export(
         train_counts=fitted.counts,
         head=record,
         run=run,
-        baselines={"knn": knn_predictions(fitted.features, fitted.targets, measured.features)},
+        baselines={
+            **pixels.baseline(extraction, options=options.extract, cache=options.cache),
+            "knn": knn_predictions(fitted.features, fitted.targets, measured.features),
+        },
+        groups=measured.samples.groups,
+        column=group_column(source),
     )
+    evidence = _with_what_was_known(evidence, source.evidence)
     with tempfile.TemporaryDirectory() as folder:
         draft = draft_of(job, artefact, head, evidence, Path(folder))
         draft = dataclasses.replace(
@@ -119,6 +140,15 @@ def export(
         saved = draft.save(Path(folder) / "draft.edgetl")
         passed = _passed(job, saved)
         return keep(saved, passed, output, clock)
+
+
+def _with_what_was_known(evidence: Evidence, before: Evidence | None) -> Evidence:
+    """The new evidence with how the model was adapted, and what could only be compared then."""
+    known = {} if before is None else before.extra
+    extra = {**evidence.extra, "verdict": carried_over(evidence.extra["verdict"], known)}
+    if "method" in known:
+        extra["method"] = known["method"]
+    return dataclasses.replace(evidence, extra=extra)
 
 
 def _check_request(source: Bundle, target: OnnxRuntime | TensorRT, options: ExportOptions) -> None:

@@ -81,20 +81,25 @@ def read_given(
     fraction: float,
     seed: int,
     groups: str | None = None,
+    known: Sequence[str] = (),
 ) -> Given:
     """List all samples, as the arguments of `edgetl.adapt` say.
+
+    `known` are the classes that need no training sample.
 
     Raises:
         DataError: The samples can't be used.
     """
     if test is None:
-        train, measured = load_dataset(data, group_column=groups).split(
+        train, measured = load_dataset(data, group_column=groups, untrained=known).split(
             test_fraction=fraction, seed=seed
         )
     else:
-        train = load_dataset(data, group_column=groups).part("train")
+        found = load_dataset(data, group_column=groups, untrained=known)
+        labels = sorted({*found.labels, *known})
+        train = (load_dataset(found, labels=labels) if known else found).part("train")
         measured = load_dataset(test, labels=train.labels, group_column=groups).part("test")
-    check_classes(train)
+    check_classes(train, known=known)
     return Given(
         train=train,
         test=measured,
@@ -119,9 +124,16 @@ def check_needs(method: Method, *, unlabelled: bool, source: bool) -> None:
     )
     for argument, what, need, given in asked:
         if need == "needed" and not given:
-            raise ValueError(f"method {method.name} needs {argument}: {what}")
+            raise ValueError(
+                f"method {method.name} needs {argument}: {what} "
+                f"(--{argument} DATA, or {argument}=...)"
+            )
         if need == "refused" and given:
-            raise ValueError(f"method {method.name} has no use for {argument} ({what})")
+            takers = "tradaboost" if argument == "source" else "domain, or propagate"
+            raise ValueError(
+                f"method {method.name} has no use for {argument} ({what}); leave it out, or name a "
+                f"method that takes it, such as {takers}"
+            )
 
 
 def check_groups(method: Method, given: Given) -> None:
@@ -191,6 +203,7 @@ def method_record(method: Method, selection: Selection, details: dict[str, Any])
         "name": method.name,
         "options": method.options,
         "plain_head": method.fits_plainly,
+        "learns": method.learns,
         "paper": method.paper,
         "reason": selection.reason,
         "details": details,

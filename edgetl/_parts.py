@@ -100,15 +100,21 @@ def usable(extraction: Extraction, parts: Sequence[Dataset]) -> list[Part]:
     return results
 
 
-def check_classes(train: Dataset) -> None:
+def check_classes(train: Dataset, *, known: Sequence[str] = ()) -> None:
     """Require a training sample of every class, so that the head's columns are the labels.
+
+    Args:
+        train: The training part.
+        known: Classes that a method knows otherwise.
 
     Raises:
         DataError: A class has none.
     """
     for label, count in zip(train.labels, train.counts, strict=True):
-        if not count:
-            raise DataError(f"class {label!r} has no training sample")
+        if not count and label not in known:
+            raise DataError(
+                f"class {label!r} has no training sample; add some, or leave its test samples out"
+            )
 
 
 def probe_images(train: Dataset, preprocess: Preprocess) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgetl._parts import extract_parts, usable
-from edgetl.bundle import Bundle, Evidence
+from edgetl.bundle import MANIFEST, Bundle, Evidence
 from edgetl.bundle.evidence import HeadRecord, RunRecord
 from edgetl.data import Dataset, load_dataset
 from edgetl.errors import DataError, EdgetlError
@@ -85,9 +85,12 @@ def write_report(
         CorruptError: The bundle was changed after it was written.
         DataError: `data` can't be read or has a class that the bundle does not know, or `select` is
             something else.
+        FileExistsError: `path` is a folder, or would lie inside a bundle.
+        FileNotFoundError: There is no folder to write into.
         ValueError: There is no such task.
     """
     options = options or ReportOptions()
+    _check_place(Path(path), bundle.path if isinstance(bundle, Bundle) else Path(bundle))
     if not isinstance(bundle, Bundle):
         bundle = Bundle.load(bundle)
     manifest = bundle.manifest
@@ -255,6 +258,24 @@ def _select(value: Any) -> Mapping[str, Any] | None:
 
 def _place(data: Any) -> str:
     return str(data) if isinstance(data, str | Path) else "data in memory"
+
+
+def _check_place(path: Path, bundle: Path | None) -> None:
+    """Refuse a file that can't be written, or that is part of a bundle.
+
+    Raises:
+        FileExistsError: It is a folder, or lies inside a bundle, which would not load any more.
+        FileNotFoundError: There is no such folder to write into.
+    """
+    place = path.resolve()
+    if place.is_dir():
+        raise FileExistsError(f"{path} is a folder; name a file, such as {path / 'report.html'}")
+    if not place.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {place.parent} to write {path.name} into")
+    own = None if bundle is None else bundle.resolve()
+    for folder in place.parents:
+        if folder == own or (folder.suffix == ".edgetl" and (folder / MANIFEST).is_file()):
+            raise FileExistsError(f"{path} lies inside the bundle {folder}; name another place")
 
 
 def _write(path: Path, text: str) -> Path:

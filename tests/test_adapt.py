@@ -336,7 +336,10 @@ def test_evaluating_on_what_was_trained_on_is_said(photos, weights, capsys, tmp_
     assert f"{bundle.evidence.n_train} of these 36 samples were trained on" in str(evidence)
     path = bundle.save(tmp_path / "b.edgetl").path
     assert main(["evaluate", str(path), str(photos), "--quiet"]) == 0
-    assert "were trained on" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "were trained on" in shown
+    more = bundle.evidence.n_train - 10
+    assert shown.count("the same content") == 10 and f"and {more} more; --json" in shown
 
 
 def test_a_table_and_arrays_give_what_the_folder_gives(photos, weights, tmp_path):

@@ -77,6 +77,7 @@ WORKSTATION = {
         "targets",
     },
     "_export": {
+        "_baselines",
         "_records",
         "_tuned",
         "bundle",

@@ -222,3 +222,34 @@ def test_groups_are_asked_of_tables(textures, strengths, tmp_path):
             adapted(data, strengths, options={"groups": "site"})
     with pytest.raises(ValueError, match="refuse must be one of"):
         edgetl.AdaptOptions(refuse="always")
+
+
+def test_an_export_keeps_method_groups_and_baselines_and_a_device_can_not_learn(
+    textures, strengths, tmp_path
+):
+    bundle = adapted(
+        textures,
+        strengths,
+        method="group-balanced",
+        options={"groups": "site"},
+        output=tmp_path / "a.edgetl",
+    )
+    options = edgetl.ExportOptions(verify_seconds=0.05, budget_ms=10_000)
+    shipped = edgetl.export(
+        bundle, edgetl.OnnxRuntime(), output=tmp_path / "b.edgetl", options=options
+    )
+    before, after = bundle.evidence, shipped.evidence
+    assert after.extra["method"] == before.extra["method"]
+    assert after.extra["groups"]["column"] == "site"
+    assert after.extra["groups"]["groups"] == before.extra["groups"]["groups"]
+    assert set(after.baselines) == {"majority", "raw pixels", "knn"}
+    assert after.baselines["raw pixels"] == before.baselines["raw pixels"]
+    edgetl.write_report(shipped, tmp_path / "b.html")
+    page = (tmp_path / "b.html").read_text(encoding="utf-8")
+    assert "no: the method group-balanced made its head" in page and "smaller" not in page
+    for path in (bundle.path, shipped.path):
+        with (
+            edgetl.load(path) as device,
+            pytest.raises(ValueError, match="made by the method group-balanced, and learning"),
+        ):
+            device.learn(np.zeros((SIZE, SIZE, 3), np.uint8), "rust")

@@ -105,8 +105,13 @@ def _check_name(timm: Any, name: str) -> None:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise ValueError(f"timm has no network {architecture!r}{hint}")
+        hint = (
+            f"did you mean {' or '.join(close)}?"
+            if close
+            else "a backbone is a name of timm's, torchvision/NAME, open_clip/NAME.TAG, "
+            "hf-clip/FOLDER, or the path of an .onnx file"
+        )
+        raise ValueError(f"timm has no network {architecture!r}; {hint}")
     if tag and name not in timm.list_pretrained(architecture + ".*"):
         tags = [item.partition(".")[2] for item in timm.list_pretrained(architecture + ".*")]
         raise ValueError(f"{architecture} has no tag {tag!r}; it has {', '.join(tags) or 'none'}")

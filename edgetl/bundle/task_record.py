@@ -149,6 +149,21 @@ class TaskRecord:
     update: UpdateRecord | None = None
 
     @property
+    def fixed_by(self) -> str:
+        """The method whose head can't learn samples on a device; empty where a head can.
+
+        Such a method fitted the head to more than the samples that a device has. A head update
+        replaces that head, so that it can.
+        """
+        known = self.provenance if self.evidence is None else self.evidence.extra
+        method = known.get("method")
+        if self.update is not None and self.update.applied:
+            return ""
+        if not isinstance(method, Mapping) or method.get("learns", True):
+            return ""
+        return f"{method.get('name')!s:.40}"
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Names of its files."""
         names = [self.arrays]

@@ -21,7 +21,7 @@ from edgetl.cli.arguments import (
 from edgetl.cli.result import extract_options, print_evidence, print_refused
 from edgetl.cli.words import add_words, run_words, worded
 from edgetl.errors import AccuracyError
-from edgetl.transfer.names import METHODS, options_of
+from edgetl.transfer.names import ABOUT, options_of
 
 if TYPE_CHECKING:
     from edgetl.preprocess import Preprocess
@@ -33,6 +33,10 @@ _HEADS = ("auto", "softmax", "ridge", "prototype", "knn", "lda")
 def add_parser(verbs: Verbs) -> None:
     """Add the verb to the command line."""
     parser = add_verb(verbs, "adapt", run, "Adapt a pretrained network to labelled photos.")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    width = max(map(len, ABOUT))
+    lines = [f"  {name:<{width}}  {about}" for name, about in ABOUT.items()]
+    parser.epilog = "\n".join(["methods (--method NAME):", *lines])
     parser.add_argument(
         "data",
         nargs="?",
@@ -89,7 +93,10 @@ def add_parser(verbs: Verbs) -> None:
 def add_method(parser: argparse.ArgumentParser) -> None:
     """Add ``--method`` with its options, and the samples that some methods take."""
     parser.add_argument(
-        "--method", default="head", metavar="NAME", help=f"{', '.join(METHODS)} (default: head)"
+        "--method",
+        default="head",
+        metavar="NAME",
+        help="how to adapt; the methods are listed below (default: head)",
     )
     parser.add_argument(
         "--set",

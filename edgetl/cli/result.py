@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from edgetl.features import ExtractOptions
 
 
+_SHOWN = 10
+"""Duplicates that are named; where a bundle is measured on what it was fitted to, all are."""
+
+
 def extract_options(arguments: argparse.Namespace) -> ExtractOptions:
     """The options of extraction as given on the command line."""
     from edgetl.features import ExtractOptions
@@ -34,8 +38,10 @@ def print_evidence(evidence: Evidence, *, as_json: bool, more: Mapping[str, Any]
         print(f"skipped {name}: {reason}", file=sys.stderr)
     if run.n_skipped:
         print(f"skipped {run.n_skipped} samples in all", file=sys.stderr)
-    for train, test in run.duplicates:
+    for train, test in run.duplicates[:_SHOWN]:
         print(f"the same content in training and test part: {train} = {test}", file=sys.stderr)
+    if run.n_duplicates > _SHOWN:
+        print(f"and {run.n_duplicates - _SHOWN} more; --json names them", file=sys.stderr)
     for note in run.notes:
         print(f"note: {note}", file=sys.stderr)
     if as_json:

@@ -73,9 +73,12 @@ def run_words(method: Method, arguments: argparse.Namespace) -> int:
     from edgetl.transfer.zeroshot_method import Zeroshot
 
     useless = [
-        f"--{name}"
-        for name in ("unlabelled", "source", "test", "decode")
-        if getattr(arguments, name) is not None
+        f"--{name.replace('_', '-')}"
+        for name in (
+            *("unlabelled", "source", "test", "decode", "groups"),
+            *("fail_on_negative", "fail_on_no_evidence"),
+        )
+        if getattr(arguments, name) not in (None, False)
     ]
     if useless or arguments.head != "auto":
         raise ValueError(f"{', '.join(useless) or '--head'} has no use without DATA")

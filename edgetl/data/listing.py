@@ -67,12 +67,15 @@ def class_name(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def to_dataset(listing: Listing, labels: Sequence[str] | None) -> Dataset:
+def to_dataset(
+    listing: Listing, labels: Sequence[str] | None, untrained: Sequence[str] = ()
+) -> Dataset:
     """Check the classes and parts of a listing and number its classes.
 
     Args:
         listing: At least one sample.
         labels: Classes to use, in their order; None takes those found, sorted.
+        untrained: Classes that may have test samples alone.
 
     Raises:
         DataError: There is no sample; a class is not among `labels`; or, without `labels`, there
@@ -94,7 +97,7 @@ def to_dataset(listing: Listing, labels: Sequence[str] | None) -> Dataset:
     if known:
         notes += _absent(labels, counts)
     elif parts is not None:
-        notes += _compared_parts(listing.what, parts, listing.classes)
+        notes += _compared_parts(listing.what, parts, listing.classes, untrained)
     return Dataset(
         names=tuple(listing.names),
         sources=tuple(listing.sources),
@@ -127,7 +130,7 @@ def remapped(dataset: Dataset, labels: Sequence[str]) -> Dataset:
     )
 
 
-def refuse_unfit(dataset: Dataset) -> None:
+def refuse_unfit(dataset: Dataset, untrained: Sequence[str] = ()) -> None:
     """Refuse a dataset that no head can be trained on, as `to_dataset` does with a listing.
 
     Raises:
@@ -140,7 +143,7 @@ def refuse_unfit(dataset: Dataset) -> None:
         raise DataError(f"{what} holds no samples")
     counts = Counter(classes)
     _refuse_single(what, counts)
-    unused = [label for label in dataset.labels if label not in counts]
+    unused = [label for label in dataset.labels if label not in (*counts, *untrained)]
     if unused:
         raise DataError(
             f"{what} has {counted(len(unused), 'class', 'classes')} without samples: "
@@ -148,7 +151,7 @@ def refuse_unfit(dataset: Dataset) -> None:
             "`edgetl.load_dataset(dataset, labels=...)`"
         )
     if dataset.parts is not None:
-        _compared_parts(what, dataset.parts, classes)
+        _compared_parts(what, dataset.parts, classes, untrained)
 
 
 def _refuse_unknown(what: str, counts: Counter[str], labels: Sequence[str]) -> None:
@@ -197,12 +200,14 @@ def _refuse_single(what: str, counts: Counter[str]) -> None:
         )
 
 
-def _compared_parts(what: str, parts: Iterable[str], names: Iterable[str]) -> list[str]:
+def _compared_parts(
+    what: str, parts: Iterable[str], names: Iterable[str], untrained: Sequence[str]
+) -> list[str]:
     """Refuse classes that can't be learned; note those that can't be tested."""
     classes: dict[str, set[str]] = {"train": set(), "test": set()}
     for part, name in zip(parts, names, strict=True):
         classes[part].add(name)
-    unseen = sorted(classes["test"] - classes["train"])
+    unseen = sorted(classes["test"] - classes["train"] - set(map(class_name, untrained)))
     if unseen:
         raise DataError(
             f"{what} has {counted(len(unseen), 'class', 'classes')} with test samples "

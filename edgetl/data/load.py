@@ -25,6 +25,7 @@ def load_dataset(
     label_column: str = "label",
     split_column: str = "split",
     group_column: str | None = None,
+    untrained: Sequence[str] = (),
 ) -> Dataset:
     """List labelled samples; no photo is opened.
 
@@ -52,6 +53,7 @@ def load_dataset(
         split_column: Column with ``train``, ``val`` or ``test``; not needed under its default name.
         group_column: Column with the group of each sample, for reports by group; a sample with an
             empty cell is in none. None reads no groups; a `Dataset` keeps its own.
+        untrained: Classes that may have test samples alone, as they are known otherwise.
 
     Raises:
         DataError: There is nothing at the path, no sample in it, a table with gaps; groups are
@@ -69,10 +71,10 @@ def load_dataset(
             )
         if labels is not None:
             return remapped(data, labels)
-        refuse_unfit(data)
+        refuse_unfit(data, untrained)
         return data
     columns = Columns(path_column, label_column, split_column, group_column)
-    return to_dataset(_listing(data, columns), labels)
+    return to_dataset(_listing(data, columns), labels, untrained)
 
 
 def _listing(data: Any, columns: Columns) -> Listing:

@@ -36,6 +36,7 @@ Finding = Literal["helps", "no evidence", "hurts"]
 Guesses: TypeAlias = NDArray[Any] | tuple[NDArray[np.int64], NDArray[Any]]
 """(n,) classes that a baseline gives; or positions (m,) and classes (m,), where it gives some."""
 
+_WORST_FIRST: tuple[Finding, ...] = ("hurts", "no evidence", "helps")
 ALPHA = 0.05
 ROLES: dict[str, Role] = {"knn": "match"}
 """Roles by the baseline's name; any other is to be beaten."""
@@ -147,6 +148,37 @@ def judge(
         confidence=confidence,
         comparisons=comparisons,
     )
+
+
+def carried_over(verdict: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """A verdict of today, with what an earlier one knew of baselines that are not there any more.
+
+    An exported model can't be compared with no adaptation, since the plain network did not come
+    along; that it loses next to nothing against the model it came from is an export's own gate. So
+    the worse of the two verdicts holds, and its sentence says which baselines are of the earlier.
+
+    Args:
+        verdict: As `Verdict.to_json` gives it.
+        before: `Evidence.extra` of the earlier model; what is not of the known form is passed over.
+    """
+    earlier: Any = before.get("verdict")
+    there = {row["name"] for row in verdict["comparisons"]}
+    try:
+        old, sentence = earlier["verdict"], str(earlier["sentence"])
+        worse = _WORST_FIRST.index(old) < _WORST_FIRST.index(verdict["verdict"])
+        missing = [
+            str(item["name"])
+            for item in earlier["comparisons"]
+            if item["role"] != "told" and item["name"] not in there
+        ]
+    except (KeyError, TypeError, ValueError):
+        return dict(verdict)
+    if not missing:
+        return dict(verdict)
+    why = f"{' and '.join(missing)} could be compared before only"
+    if worse:
+        return {**verdict, "verdict": old, "sentence": f"{sentence} ({why})"}
+    return {**verdict, "sentence": f"{verdict['sentence']} ({why}: {sentence})"}
 
 
 def _compared(

@@ -29,6 +29,7 @@ from edgetl.exporter.artefact_trt import build_for_tensorrt
 from edgetl.exporter.job import ExportOptions, Job, Parts
 from edgetl.exporter.samples import REPLACED, Samples, check_unchanged, find_samples, spread
 from edgetl.exporter.search import Judge, Verdict
+from edgetl.features import Extraction
 from edgetl.heads import select_head
 from edgetl.heads.crossval import held_out
 from edgetl.heads.folds import stratified_folds
@@ -271,7 +272,7 @@ def _held_out(
 
 def extracted(
     job: Job, artefact: Artefact, engine: Engine, clock: Clock
-) -> tuple[Part, Part, RunRecord]:
+) -> tuple[Part, Part, Extraction, RunRecord]:
     """Features of the training and the test part through the graph that ships."""
     datasets = [job.parts.train.samples, job.parts.test.samples]
     ran = job.runs_on()
@@ -297,4 +298,5 @@ def extracted(
     duplicates = find_duplicates(
         fitted.digests, measured.digests, train_names=fitted.names, test_names=measured.names
     )
-    return fitted, measured, dataclasses.replace(run, notes=notes, duplicates=duplicates)
+    run = dataclasses.replace(run, notes=notes, duplicates=duplicates)
+    return fitted, measured, extraction, run

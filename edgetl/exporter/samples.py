@@ -7,7 +7,7 @@ silence. It knows data sets and digests; it opens no photo.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ def _recorded(bundle: Bundle, *, needed: bool) -> tuple[Dataset, Dataset | None]
     try:
         if not isinstance(place, str) or not Path(place).exists():
             return None
-        dataset = load_dataset(place, labels=bundle.labels)
+        dataset = load_dataset(place, labels=bundle.labels, group_column=group_column(bundle))
         if TEST_DATA in provenance:
             return dataset.part("train"), _separate(bundle)
         return dataset.split(
@@ -175,7 +175,15 @@ def _separate(bundle: Bundle) -> Dataset | None:
     place = bundle.manifest.provenance.get(TEST_DATA)
     if not isinstance(place, str) or not Path(place).exists():
         return None
-    return load_dataset(place, labels=bundle.labels).part("test")
+    return load_dataset(place, labels=bundle.labels, group_column=group_column(bundle)).part("test")
+
+
+def group_column(bundle: Bundle) -> str | None:
+    """The column of groups that the bundle's evidence has a report by; None without one."""
+    known = {} if bundle.evidence is None else bundle.evidence.extra
+    groups = known.get("groups")
+    column = groups.get("column") if isinstance(groups, Mapping) else None
+    return column if isinstance(column, str) and column else None
 
 
 def _is_recorded(bundle: Bundle, data: Any) -> bool:

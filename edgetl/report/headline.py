@@ -173,7 +173,9 @@ def _export_tiles(subject: Subject) -> Iterator[Markup]:
     if export is None or graph is None or not export.float_bytes:
         yield _tile("size", size, "graph, head and evidence")
         return
-    yield _tile("size", size, f"graph {export.float_bytes / graph.size:.1f}\u00d7 smaller")
+    smaller = export.float_bytes / graph.size
+    note = f"graph {smaller:.1f}\u00d7 smaller" if smaller >= 1.05 else "graph, head and evidence"
+    yield _tile("size", size, note)
     speed = next((gate.measured for gate in export.gates if gate.name == "speed"), "")
     latency = re.search(r"([0-9.]+) ms a photo", speed)
     ratio = re.search(r"([0-9.]+) times as fast", speed)

@@ -77,7 +77,7 @@ def _method(method: Mapping[str, Any]) -> Iterator[Child]:
     if reason:
         yield paragraph(f"{reason[:1].upper()}{reason[1:]}".rstrip("."), ".")
     for key, value in method.items():
-        if key not in ("name", "paper", "reason") and value:
+        if key not in ("name", "paper", "reason", "plain_head", "learns") and value:
             title = _TOLD.get(key, key)
             yield folded(title, outline(value, f"{name} {key}"))
 
@@ -178,7 +178,9 @@ def learning_section(subject: Subject) -> Section | None:
     manifest, record = subject.manifest, subject.record
     learning = subject.bundle.fitted(subject.task).learning
     rows: dict[str, Child] = {}
-    if learning is None:
+    if record.fixed_by:
+        rows["learns"] = f"no: the method {record.fixed_by} made its head"
+    elif learning is None:
         rows["memory"] = "none: it keeps no samples to learn on from"
     else:
         kept = len(learning.features)

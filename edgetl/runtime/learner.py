@@ -49,7 +49,7 @@ class Learner(LearnerState):
             ValueError: It needs statistics to learn on, and there are none.
         """
         with self._lock, told(self._database.file):
-            self._bundled = start.fitted.head, start.labels
+            self._bundled, self._refusal = (start.fitted.head, start.labels), start.refusal
             self._begin(start, "apply")
             self._reload()
 
@@ -72,8 +72,11 @@ class Learner(LearnerState):
 
         Raises:
             StorageError: It can't be written; nothing was changed.
-            ValueError: Shapes don't fit, a number is out of range or a label empty.
+            ValueError: Shapes don't fit, a number is out of range or a label empty; or the head
+                came by a method that samples can't be added to.
         """
+        if self._refusal:
+            raise ValueError(self._refusal)
         rows = np.asarray(features)
         rows = check_features(rows[None] if rows.ndim == 1 else rows, dim=self._dim)
         rows = np.ascontiguousarray(rows, dtype=np.float32)

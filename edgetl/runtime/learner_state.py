@@ -42,6 +42,7 @@ class Start:
         fitted: That head, and what it can learn on from.
         labels: Its labels.
         before: What it replaced as a head update, to go back to; None if it came otherwise.
+        refusal: Why samples can't be learned on top of it; empty where they can.
     """
 
     task: str
@@ -51,6 +52,7 @@ class Start:
     fitted: Fitted
     labels: tuple[str, ...]
     before: Start | None = None
+    refusal: str = ""
 
 
 class LearnerState:
@@ -62,7 +64,7 @@ class LearnerState:
         self.options, self.task = options, start.task
         self._database, self._answering = database, answering
         self._lock = threading.RLock()
-        self._bundled = start.fitted.head, start.labels
+        self._bundled, self._refusal = (start.fitted.head, start.labels), start.refusal
         self._dim = start.fitted.head.n_features_in_
         self._rule = None
         if options.guard != "off":
@@ -104,7 +106,12 @@ class LearnerState:
         """Write the bundle's head as a generation, with the samples that it was shipped with."""
         ready = whole_head(start.fitted.head.kind, start.fitted.head.exact_arrays())
         learning = start.fitted.learning
-        head, whole = prepared(ready, start.fitted.head, learning)
+        try:
+            head, whole = prepared(ready, start.fitted.head, learning)
+        except ValueError as error:
+            if start.refusal:  # the reason behind it
+                raise ValueError(start.refusal) from error
+            raise
         if start.before is not None and not self._history.rows:
             with suppress(ValueError):  # one that could not learn on is left out
                 self._begin(start.before, "start")

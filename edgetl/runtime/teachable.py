@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgetl.bundle import Bundle, Fitted, base_fingerprint, check_learnable, commit, updated
 from edgetl.bundle.commit import check_unchanged
 from edgetl.bundle.delta_apply import replaced
+from edgetl.bundle.task_record import TaskRecord
 from edgetl.decode import Source
 from edgetl.runtime.database import FILE, Database, reading, saved_heads
 from edgetl.runtime.generations import History, newest
@@ -117,6 +118,7 @@ class Teachable:
             self.bundle.fitted(name),
             record.labels,
             before,
+            _refusal(record),
         )
 
     def learn(
@@ -271,6 +273,17 @@ class Teachable:
                 found = newest(connection, name, record.head, file)
                 if found is not None:
                     answering.replace(found[2], found[1])
+
+
+def _refusal(record: TaskRecord) -> str:
+    """Why a head can't learn samples; empty where it can."""
+    if not record.fixed_by:
+        return ""
+    return (
+        f"the head was made by the method {record.fixed_by}, and learning samples here would lose "
+        "what that gained: adapt again with the new samples, or with a method that learns on, such "
+        "as --method head"
+    )
 
 
 def _settled(bundle: Bundle, task: str) -> Bundle:

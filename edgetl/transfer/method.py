@@ -59,7 +59,8 @@ class HeadTask:
 
     Attributes:
         features: (n, dim) features of the training part.
-        targets: (n,) classes, 0 to classes - 1; each of them occurs.
+        targets: (n,) classes, 0 to classes - 1; each of them occurs, but for those that the method
+            says it knows without (`Method.described`).
         labels: Class names.
         samples: The training part itself, row by row; what could not be read is left out.
         network: What the features are of, as the method's `network` gave it.
@@ -126,6 +127,11 @@ class Method:
     def options(self) -> dict[str, Any]:
         """The values of its fields."""
         return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        """Classes that it knows without a training sample."""
+        return ()
 
     @property
     def fits_plainly(self) -> bool:

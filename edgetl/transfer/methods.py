@@ -6,6 +6,7 @@ A method's module is imported when it is asked for: some need torch.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import math
 import types
@@ -30,7 +31,9 @@ def load_method(name: str, options: Mapping[str, str] | None = None) -> Method:
         MissingDependencyError: A package it needs is not installed.
     """
     if name not in METHODS:
-        raise ValueError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
+        close = difflib.get_close_matches(name, METHODS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(f"no method is called {name!r}{hint}; there are {', '.join(METHODS)}")
     module, _, attribute = METHODS[name].partition(":")
     kind = cast("type[Method]", getattr(importlib.import_module(module), attribute))
     hints = typing.get_type_hints(kind)
@@ -63,7 +66,11 @@ def _parsed(text: str, kind: Any) -> Any:
         return _named(text.lower(), {"none": None})
     if kind is bool:
         return _named(text.lower(), {"true": True, "false": False})
-    value = kind(text)
+    try:
+        value = kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"must be {what}, got {text!r}") from None
     if kind is float and not math.isfinite(value):
         raise ValueError(f"must be a finite number, got {text!r}")
     return value

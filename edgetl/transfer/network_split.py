@@ -8,6 +8,7 @@ samples or training.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -88,7 +89,10 @@ def split_after(module: torch.nn.Module, unit: str | None) -> Split:
         return Split(None, None, module)
     names = dict(module.named_modules())
     if unit not in names or not unit:
-        raise ValueError(f"{type(module).__name__} has no module {unit!r} to cut after")
+        near = difflib.get_close_matches(unit, filter(None, names), n=3)
+        outer = ", ".join(name for name, _ in module.named_children())
+        hint = f"did you mean {' or '.join(near)}?" if near else f"its outermost are {outer}"
+        raise ValueError(f"{type(module).__name__} has no module {unit!r} to cut after; {hint}")
     parts = unit.split(".")
     graph = trace_units(module, {".".join(parts[:end]) for end in range(1, len(parts))})
     calls = [node for node in graph.nodes if node.op == "call_module" and node.target == unit]

@@ -80,6 +80,11 @@ class Zeroshot(Method):
         if self.vectors is not None and self.blend:
             raise ValueError("blend goes with an image-text pair, not with vectors")
 
+    @property
+    def described(self) -> tuple[str, ...]:
+        """The unseen classes, which may have photos to measure on alone."""
+        return self.unseen
+
     def network(self, task: NetworkTask) -> Backbone:
         """The network as it is, after refusing what `fit` could not use: now, not in minutes.
 
@@ -235,7 +240,11 @@ class Zeroshot(Method):
             label: " ".join(lines)
             for label, lines in sentences(labels, templates=("{}",), prompts=own).items()
         }
-        return embed_texts(texts, *_word_vectors(Path(self.vectors).expanduser()))
+        words, table = _word_vectors(Path(self.vectors).expanduser())
+        try:
+            return embed_texts(texts, words, table)
+        except DataError as error:
+            raise DataError(f"{error} (--prompts FILE, or prompts=...)") from error
 
     def _seen(self, labels: Sequence[str]) -> NDArray[np.bool_]:
         """(classes,) which of the labels have photos to learn from."""

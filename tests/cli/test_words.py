@@ -104,6 +104,14 @@ def method_row(found):
         (["--labels", "a,b"], "go with --method zeroshot, not head"),
         (["DATA", "--template", "a {}", "--method", "few"], "go with --method zeroshot, not few"),
         (["--method", "zeroshot", "--labels", "a,b", "--test", "x"], "--test has no use without"),
+        (
+            ["--method", "zeroshot", "--labels", "a,b", "--fail-on-negative"],
+            "--fail-on-negative has no use without DATA",
+        ),
+        (
+            ["--method", "zeroshot", "--labels", "a,b", "--groups", "site"],
+            "--groups has no use without DATA",
+        ),
         (["--method", "zeroshot", "--labels", "a,b", "--head", "knn"], "--head has no use"),
         (["--method", "zeroshot", "--labels", "a,b", "--set", "blend=true"], "need labelled"),
         (["--method", "zeroshot", "--labels", "a,b", "--template", "a"], r"needs \{\}"),

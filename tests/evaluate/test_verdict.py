@@ -6,6 +6,7 @@ import pytest
 from edgetl.bundle import Evidence
 from edgetl.bundle.evidence import HeadRecord, RunRecord
 from edgetl.evaluate import evaluate_head, judge
+from edgetl.evaluate.verdict import carried_over
 
 N = 200
 TRUTH = np.zeros(N, int)
@@ -128,3 +129,28 @@ def test_every_evidence_has_a_verdict_that_is_printed_and_read_back():
     )
     assert f"verdict      {evidence.extra['verdict']['sentence']}" in str(evidence)
     assert Evidence.from_json(evidence.to_json()) == evidence
+
+
+def test_a_baseline_that_is_gone_keeps_its_say():
+    """An export has no plain network to compare with: the worse of both verdicts holds."""
+    model, plain = answers(150), {"majority": answers(20), "no adaptation": answers(180)}
+    before = judge(model, TRUTH, plain).to_json()
+    now = judge(model, TRUTH, {"majority": answers(20)}).to_json()
+    assert (before["verdict"], now["verdict"]) == ("hurts", "helps")
+    kept = carried_over(now, {"verdict": before})
+    assert kept["verdict"] == "hurts" and kept["comparisons"] == now["comparisons"]
+    assert "no adaptation could be compared before only" in kept["sentence"]
+    better = judge(model, TRUTH, {"majority": answers(20), "no adaptation": answers(90)}).to_json()
+    kept = carried_over(now, {"verdict": better})
+    assert kept["verdict"] == "helps" and kept["sentence"].count("it helps") == 2
+    now_worse = judge(answers(10), TRUTH, {"majority": answers(90)}).to_json()
+    assert carried_over(now_worse, {"verdict": better})["verdict"] == "hurts"
+
+
+def test_what_was_told_only_or_is_unknown_has_no_say():
+    now = judge(answers(150), TRUTH, {"majority": answers(20)}).to_json()
+    told = judge(
+        answers(150), TRUTH, {"no adaptation": answers(180)}, roles={"no adaptation": "told"}
+    ).to_json()
+    for before in ({}, {"verdict": told}, {"verdict": now}, {"verdict": {"verdict": 3}}):
+        assert carried_over(now, before) == now

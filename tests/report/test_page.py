@@ -305,8 +305,18 @@ def test_refusals(plain, tmp_path):
         report(plain, tmp_path, task="other")
     with pytest.raises(ValueError, match="mistakes"):
         edgetl.ReportOptions(mistakes=-1)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
         edgetl.write_report(plain, tmp_path / "no folder" / "report.html")
+    with pytest.raises(FileExistsError, match="is a folder; name a file"):
+        edgetl.write_report(plain, tmp_path)
+
+
+def test_a_page_never_replaces_a_part_of_a_bundle(plain, tmp_path):
+    place = plain.save(tmp_path / "mine").path  # whatever it is called
+    for bundle, path in ((place, place / "manifest.json"), (plain, plain.path / "report.html")):
+        with pytest.raises(FileExistsError, match="lies inside the bundle"):
+            edgetl.write_report(bundle, path)
+    assert edgetl.Bundle.load(place)
 
 
 def test_a_strict_reader_of_photos(plain, tmp_path):

@@ -1,8 +1,10 @@
 """Methods by name with options from text; and the seam between a method and `edgetl.adapt`."""
 
+import re
 import sys
 import types
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -13,7 +15,7 @@ from edgetl.backbones import load_backbone
 from edgetl.heads import select_head
 from edgetl.transfer.method import Method
 from edgetl.transfer.methods import load_method
-from edgetl.transfer.names import METHODS, options_of
+from edgetl.transfer.names import ABOUT, METHODS, options_of
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ def test_options_come_from_text(toy):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("epochs=ten", "option epochs of method toy: invalid literal"),
+        ("epochs=ten", "option epochs of method toy: must be a whole number, got 'ten'"),
         ("lr=nan", "must be a finite number"),
+        ("lr=fast", "must be none, got 'fast'|must be a number, got 'fast'"),
         ("mode=medium", "must be one of fast, slow, got 'medium'"),
         ("strict=yes", "must be one of true, false"),
         ("epoch=3", "has no option 'epoch'; it has epochs, lr"),
@@ -62,6 +65,8 @@ def test_bad_texts_and_names_are_refused():
         options_of(["a=1", "a=2"])
     with pytest.raises(ValueError, match="no method is called 'magic'; there are head"):
         load_method("magic")
+    with pytest.raises(ValueError, match="'corral' \\(did you mean coral"):
+        load_method("corral")
     with pytest.raises(ValueError, match="no option 'x'; it has none"):
         load_method("head", {"x": "1"})
 
@@ -72,6 +77,15 @@ def test_every_method_loads_with_its_defaults_and_names_its_source(name):
     assert method.name == name
     assert method.paper or name == "head"
     assert method.options == load_method(name).options
+
+
+def test_every_method_says_what_it_does_and_needs():
+    assert list(ABOUT) == list(METHODS)
+    for name, about in ABOUT.items():
+        method = load_method(name)
+        assert ("needs --unlabelled" in about) == (method.unlabelled == "needed"), name
+        assert ("needs --source" in about) == (method.source == "needed"), name
+        assert ("needs --groups" in about) == method.for_groups, name
 
 
 # In an adaptation.
@@ -228,3 +242,67 @@ def test_samples_that_a_method_does_not_take_are_refused(colours):
         adapted(colours, photos(20), method=needy())
     with pytest.raises(TypeError, match="method must be a name or a Method, got int"):
         adapted(colours, photos(20), method=3)
+
+
+def test_unseen_classes_need_photos_to_measure_on_alone(colours, tmp_path):
+    """Word vectors are the colours that the words mean, and purple has no photo to train on."""
+    meant = {
+        "red": (200, 60, 60),
+        "green": (60, 200, 60),
+        "blue": (60, 60, 200),
+        "grey": (120, 120, 120),
+        "yellow": (200, 200, 60),
+        "purple": (200, 60, 200),
+    }
+    np.savez(
+        tmp_path / "words.npz",
+        words=np.array(list(meant)),
+        vectors=np.array(list(meant.values()), np.float32) / 255,
+    )
+    generator = np.random.default_rng(0)
+    names, parts = [], []
+    for label in meant:
+        parts += ["train"] * (0 if label == "purple" else 10) + ["test"] * 6
+        names += [label] * (len(parts) - len(names))
+    images = tuple(
+        np.clip(generator.normal(meant[name], 30, (8, 8, 3)), 0, 255).astype(np.uint8)
+        for name in names
+    )
+    labels = tuple(sorted(meant))
+    data = edgetl.Dataset(
+        tuple(f"photo {place}" for place in range(len(names))),
+        images,
+        np.array([labels.index(name) for name in names]),
+        labels,
+        tuple(parts),
+    )
+    method = load_method("zeroshot", {"vectors": str(tmp_path / "words.npz"), "unseen": "purple"})
+    bundle = adapted(colours, data, method=method)
+    score = bundle.evidence.per_class[labels.index("purple")]
+    assert (score.n_train, score.n) == (0, 6) and score.recall > 0.8
+    assert bundle.labels == labels and bundle.evidence.n_test == 36
+    saved = edgetl.load(bundle.save(tmp_path / "colours.edgetl").path)
+    purple = np.full((8, 8, 3), meant["purple"], np.uint8)
+    assert saved.predict(purple).label == "purple"
+    apart = adapted(colours, data.part("train"), test=data.part("test"), method=method)
+    assert apart.labels == labels
+    assert apart.evidence.per_class == bundle.evidence.per_class
+    with pytest.raises(edgetl.errors.DataError, match="no training samples: 'purple'; add"):
+        adapted(colours, data)
+
+
+def test_the_readme_says_of_every_method_what_it_needs_and_whether_it_learns():
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Ways to adapt\n")[2].partition("\n## ")[0]
+    told = {}
+    for line in section.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4:
+            told |= dict.fromkeys(re.findall(r"`([a-z-]+)`", cells[0]), cells[2:])
+    assert set(METHODS) <= set(told)
+    for name in METHODS:
+        method, (needs, learns) = load_method(name), told[name]
+        assert ("--unlabelled" in needs) == (method.unlabelled == "needed"), name
+        assert ("--source" in needs) == (method.source == "needed"), name
+        assert ("--groups" in needs) == method.for_groups, name
+        assert learns == ("yes" if method.learns else "no"), name

@@ -104,7 +104,7 @@ def test_a_cut_that_something_passes_by_is_refused():
     assert clean_cuts(trace_units(net, ())) == ["a", "c"]
     with pytest.raises(ValueError, match="can't be cut after 'b'"):
         split_after(net, "b")
-    with pytest.raises(ValueError, match="no module 'd'"):
+    with pytest.raises(ValueError, match="no module 'd' to cut after; its outermost are a, b, c"):
         split_after(net, "d")
     whole = split_after(net, None)
     assert whole.prefix is None and whole.suffix is net

@@ -187,6 +187,9 @@ def test_unfit_word_vectors_and_classes(carried, tmp_path):
         Zeroshot(vectors=vectors, unseen=task.labels[3:]).network(around)
     with pytest.raises(DataError, match="can't be read"):
         Zeroshot(vectors=str(tmp_path / "none.npz"), unseen=("worda",)).network(around)
+    around.train.labels = (*task.labels, "okapi")
+    with pytest.raises(DataError, match=r"'okapi' has a vector.*--prompts FILE"):
+        Zeroshot(vectors=vectors, unseen=("worda",)).network(around)
     np.savez(tmp_path / "other.npz", numbers=np.zeros(3))
     with pytest.raises(DataError, match="must hold words and vectors"):
         Zeroshot(vectors=str(tmp_path / "other.npz"), unseen=("worda",)).network(around)
