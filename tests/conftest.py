@@ -11,8 +11,12 @@ import pytest
 
 # The engine hides it from openvino; tests that import openvino themselves must not fork a sender.
 sys.modules.setdefault("openvino_telemetry", None)
+# The tests' processes are as many as small machines have cores; threads of OpenMP that wait for
+# each other spin, which made torch many times slower here. Tests that need more ask for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "kits"))  # for `colours`
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from colours import save_mean_colours
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -24,9 +25,6 @@ STUDENT = "test_byobnet"
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """Photos of two colours and no class, a teacher of their means, and its preprocessing."""
-    import onnx
-    from onnx import TensorProto, helper
-
     root = tmp_path_factory.mktemp("distill")
     generator = np.random.default_rng(0)
     for place in range(40):
@@ -36,19 +34,8 @@ def world(tmp_path_factory):
         noise = generator.integers(-30, 30, (24, 20, 3))
         pixels = (noise + colour).clip(0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{place}.png")
-    graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["features"]),
-        ],
-        "means",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 16, 16])],
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     definition = json.dumps(edgetl.Preprocess(size=16, resize=16).to_json())
-    model.metadata_props.add(key="edgetl.preprocess", value=definition)
-    onnx.save(model, root / "means.onnx")
+    save_mean_colours(root / "means.onnx", **{"edgetl.preprocess": definition})
     return root / "photos", edgetl.SourceModel(root / "means.onnx")
 
 
