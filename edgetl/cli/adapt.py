@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgetl.cli.arguments import (
     Verbs,
@@ -18,13 +16,10 @@ from edgetl.cli.arguments import (
     refuse_of,
     target_of,
 )
-from edgetl.cli.result import extract_options, print_evidence, print_refused
+from edgetl.cli.result import adapt_options, preprocess_of, print_evidence, print_refused
 from edgetl.cli.words import add_words, run_words, worded
 from edgetl.errors import AccuracyError
 from edgetl.transfer.names import METHODS, options_of
-
-if TYPE_CHECKING:
-    from edgetl.preprocess import Preprocess
 
 _MITIGATIONS = {"balanced": "group-balanced", "dro": "group-dro"}
 _HEADS = ("auto", "softmax", "ridge", "prototype", "knn", "lda")
@@ -116,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         name = "task" if arguments.data is None else Path(arguments.data).resolve().stem
         raise ValueError(f"name the bundle to write, such as: -o {name}.edgetl")
     obey_offline(arguments)
-    from edgetl._adapt import AdaptOptions, adapt
+    from edgetl._adapt import adapt
     from edgetl._learning import MEMORY_MB
     from edgetl.transfer.methods import load_method
 
@@ -124,15 +119,13 @@ def run(arguments: argparse.Namespace) -> int:
     method = worded(named, arguments)
     if arguments.data is None:
         return run_words(method, arguments)
-    options = AdaptOptions(
-        seed=arguments.seed,
+    options = adapt_options(
+        arguments,
         preprocess=preprocess_of(arguments.preprocess),
         test_fraction=arguments.test_fraction,
         decode=arguments.decode,
         storage=arguments.storage,
-        cache=not arguments.no_cache,
         memory_mb=MEMORY_MB if arguments.memory_mb is None else arguments.memory_mb,
-        extract=extract_options(arguments),
         groups=arguments.groups,
         refuse=refuse_of(arguments),
     )
@@ -172,16 +165,3 @@ def method_of(arguments: argparse.Namespace) -> str:
     if arguments.groups is None:
         raise ValueError("--mitigate needs --groups COLUMN: the groups to serve")
     return _MITIGATIONS[arguments.mitigate]
-
-
-def preprocess_of(text: str | None) -> Preprocess | None:
-    """The definition that ``--preprocess`` gives, or None if it was not given."""
-    if text is None:
-        return None
-    from edgetl.preprocess import Preprocess
-
-    try:
-        fields = json.loads(text)
-        return Preprocess.from_json({**Preprocess().to_json(), **fields})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"--preprocess {text!r}: {error}") from error

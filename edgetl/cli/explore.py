@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from typing import Literal
 
-from edgetl.cli.adapt import preprocess_of
 from edgetl.cli.arguments import Verbs, add_extraction, add_verb, obey_offline
-from edgetl.cli.result import extract_options
+from edgetl.cli.result import adapt_options, preprocess_of, print_report
 
 _STRATEGIES = ("auto", "margin", "entropy", "coreset", "badge", "typical", "random")
 
@@ -70,7 +67,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Explore, and print what was found."""
     clusters = _clusters(arguments.clusters)
     obey_offline(arguments)
-    from edgetl._adapt import AdaptOptions
     from edgetl._explore import ExploreOptions, explore
 
     named = (arguments.duplicates, arguments.outliers, arguments.label_next)
@@ -88,24 +84,12 @@ def run(arguments: argparse.Namespace) -> int:
             false_discoveries=arguments.false_discoveries,
             label_next=arguments.label_next,
             strategy=arguments.strategy,
-            adapt=AdaptOptions(
-                seed=arguments.seed,
-                preprocess=preprocess_of(arguments.preprocess),
-                cache=not arguments.no_cache,
-                extract=extract_options(arguments),
-            ),
+            adapt=adapt_options(arguments, preprocess=preprocess_of(arguments.preprocess)),
         ),
     )
-    for name, reason in report.skipped:
-        print(f"skipped {name}: {reason}", file=sys.stderr)
-    for note in report.notes:
-        print(f"note: {note}", file=sys.stderr)
     if arguments.csv is not None:
         report.to_csv(arguments.csv)
-    if arguments.json:
-        print(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
-    else:
-        print(report)
+    print_report(report, as_json=arguments.json)
     return 0
 
 
