@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from colours import save_mean_colours
+from colours import save_mean_colours, write_photos
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -169,12 +169,9 @@ def test_on_the_command_line_and_adapted(world, tmp_path, capsys):
     photos, teacher = world
     generator = np.random.default_rng(1)
     root, file = tmp_path / "labelled", tmp_path / "student.safetensors"
+    two = {"red": (190, 90, 60), "green": (90, 170, 70)}
     for part, count in (("train", 6), ("test", 3)):
-        for label, colour in (("red", (190, 90, 60)), ("green", (90, 170, 70))):
-            (root / part / label).mkdir(parents=True)
-            for place in range(count):
-                noise = generator.integers(-40, 40, (20, 20, 3)) + colour
-                Image.fromarray(noise.astype(np.uint8)).save(root / part / label / f"{place}.png")
+        write_photos(root / part, two, count, generator, noise=40)
     words = ["distill", str(photos), str(root), "--teacher", str(teacher.backbone)]
     words += ["--student", STUDENT, "--untrained", "--size", "32", "--epochs", "1", "--views", "1"]
     words += ["--step-size", "8", "--offline", "--quiet", "-o", str(file)]

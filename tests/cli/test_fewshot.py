@@ -19,8 +19,9 @@ def colours(tmp_path_factory):
     two = {"red": (190, 90, 60), "green": (90, 170, 70)}
     write_photos(root / "photos/train", two, 6, generator, noise=50)
     write_photos(root / "photos/test", two, 5, generator, noise=50)
-    backbone = save_mean_colours(root / "means.onnx", size=8)
-    return root / "photos", backbone, edgetl.Preprocess(size=8, resize=8)
+    definition = edgetl.Preprocess(size=8, resize=8)
+    said = {"edgetl.preprocess": json.dumps(definition.to_json())}
+    return root / "photos", save_mean_colours(root / "means.onnx", size=8, **said), definition
 
 
 def options(definition, **changed):
@@ -85,11 +86,10 @@ def test_usage_errors(more, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_on_the_command_line(assets, copy_flowers, tmp_path, capsys):
-    root = copy_flowers(tmp_path / "flowers", ("daisy", "roses"), train=4, test=3)
-    words = ["fewshot", str(root), "--backbone", "mobilenetv2_100", "--offline", "--quiet"]
-    words += ["--weights", str(assets / "weights/mobilenetv2_100.safetensors"), "--seeds", "6"]
-    words += ["--shots", "1,2", "--methods", "auto,laplacian"]
+def test_on_the_command_line(colours, capsys):
+    photos, backbone, _ = colours
+    words = ["fewshot", str(photos), "--backbone", str(backbone), "--offline", "--quiet"]
+    words += ["--seeds", "6", "--shots", "1,2", "--methods", "auto,laplacian"]
     assert main(words) == 0
     printed = capsys.readouterr()
     assert "2 shots" in printed.out and "against prototype" in printed.out
