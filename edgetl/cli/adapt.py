@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgetl.cli.arguments import (
     Verbs,
+    add_backbone,
     add_engine,
     add_extraction,
     add_memory,
@@ -33,13 +34,11 @@ def add_parser(verbs: Verbs) -> None:
         nargs="?",
         help="a folder of class folders, or of train/ and test/; or a CSV or Parquet table",
     )
-    parser.add_argument(
-        "--backbone",
-        required=True,
-        help="a timm name, torchvision/NAME, the path of an ONNX file, or an image-text pair: "
+    add_backbone(
+        parser,
+        "a timm name, torchvision/NAME, the path of an ONNX file, or an image-text pair: "
         "open_clip/NAME.TAG or hf-clip/FOLDER",
     )
-    parser.add_argument("--weights", metavar="FILE", help="safetensors or state-dict file")
     parser.add_argument("--head", choices=_HEADS, default="auto", help="default: auto")
     add_method(parser)
     add_words(parser)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Literal
 
-from edgetl.cli.arguments import Verbs, add_extraction, add_verb, obey_offline
+from edgetl.cli.arguments import Verbs, add_backbone, add_extraction, add_verb, obey_offline
 from edgetl.cli.result import adapt_options, preprocess_of, print_report
 
 _STRATEGIES = ("auto", "margin", "entropy", "coreset", "badge", "typical", "random")
@@ -20,12 +20,7 @@ def add_parser(verbs: Verbs) -> None:
         "Look at photos without labels: clusters, near duplicates, outliers, what to label next.",
     )
     parser.add_argument("data", help="a folder of photos, with or without class folders; a table")
-    parser.add_argument(
-        "--backbone",
-        required=True,
-        help="a timm name, torchvision/NAME, or the path of an ONNX file",
-    )
-    parser.add_argument("--weights", metavar="FILE", help="safetensors or state-dict file")
+    add_backbone(parser)
     parser.add_argument(
         "--clusters", metavar="K", help="how many clusters, or auto; alone or with the next ones"
     )

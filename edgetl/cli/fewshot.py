@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from edgetl.cli.arguments import Verbs, add_extraction, add_verb, obey_offline
+from edgetl.cli.arguments import Verbs, add_backbone, add_extraction, add_verb, obey_offline
 from edgetl.cli.result import adapt_options, print_report
 
 
@@ -14,12 +14,7 @@ def add_parser(verbs: Verbs) -> None:
         verbs, "fewshot", run, "Measure few-shot methods on draws of few labelled photos."
     )
     parser.add_argument("data", help="as for adapt")
-    parser.add_argument(
-        "--backbone",
-        required=True,
-        help="a timm name, torchvision/NAME, or the path of an ONNX file",
-    )
-    parser.add_argument("--weights", metavar="FILE", help="safetensors or state-dict file")
+    add_backbone(parser)
     parser.add_argument(
         "--shots", default="1,5,10", metavar="N,N", help="samples per class (default: 1,5,10)"
     )
