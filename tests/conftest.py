@@ -11,8 +11,12 @@ import pytest
 
 # The engine hides it from openvino; tests that import openvino themselves must not fork a sender.
 sys.modules.setdefault("openvino_telemetry", None)
+# The tests' processes are as many as small machines have cores; threads of OpenMP that wait for
+# each other spin, which made torch many times slower here. Tests that need more ask for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "kits"))  # for `colours`
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +51,8 @@ def flowers(assets, request):
 
     They take half a minute, and are kept in pytest's cache.
     """
+    import fcntl
+
     import numpy as np
 
     from edgetl.backbones import load_backbone
@@ -61,23 +67,26 @@ def flowers(assets, request):
     key = hashlib.sha256(backbone.fingerprint.encode()).hexdigest()[:16]
     folder = request.config.cache.mkdir("flower_features")
     file = folder / f"{key}.npz"
-    if not file.is_file():
-        images = [read_image(x, preprocess=backbone.preprocess) for x in parts[0].sources[:8]]
-        probe = np.stack([backbone.preprocess.apply(image) for image in images])
-        graph = feature_graph(backbone, probe=probe, cache_dir=folder)
-        engine = OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
-        found = [
-            extract(
-                part.sources,
-                names=part.names,
-                engine=engine,
-                preprocess=backbone.preprocess,
-                store=None,
-                options=ExtractOptions(strict=True),
-            ).features
-            for part in parts
-        ]
-        np.savez(file, train=found[0], test=found[1])
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the tests' other process waits and reads
+        if not file.is_file():
+            images = [read_image(x, preprocess=backbone.preprocess) for x in parts[0].sources[:8]]
+            probe = np.stack([backbone.preprocess.apply(image) for image in images])
+            graph = feature_graph(backbone, probe=probe, cache_dir=folder)
+            engine = OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
+            found = [
+                extract(
+                    part.sources,
+                    names=part.names,
+                    engine=engine,
+                    preprocess=backbone.preprocess,
+                    store=None,
+                    options=ExtractOptions(strict=True),
+                ).features
+                for part in parts
+            ]
+            np.savez(folder / "unfinished.npz", train=found[0], test=found[1])
+            (folder / "unfinished.npz").replace(file)
     with np.load(file) as kept:
         return kept["train"], parts[0].targets, kept["test"], parts[1].targets
 

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from colours import save_mean_colours, write_photos
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -24,9 +25,6 @@ STUDENT = "test_byobnet"
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """Photos of two colours and no class, a teacher of their means, and its preprocessing."""
-    import onnx
-    from onnx import TensorProto, helper
-
     root = tmp_path_factory.mktemp("distill")
     generator = np.random.default_rng(0)
     for place in range(40):
@@ -36,19 +34,8 @@ def world(tmp_path_factory):
         noise = generator.integers(-30, 30, (24, 20, 3))
         pixels = (noise + colour).clip(0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{place}.png")
-    graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["features"]),
-        ],
-        "means",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 16, 16])],
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     definition = json.dumps(edgetl.Preprocess(size=16, resize=16).to_json())
-    model.metadata_props.add(key="edgetl.preprocess", value=definition)
-    onnx.save(model, root / "means.onnx")
+    save_mean_colours(root / "means.onnx", **{"edgetl.preprocess": definition})
     return root / "photos", edgetl.SourceModel(root / "means.onnx")
 
 
@@ -182,12 +169,9 @@ def test_on_the_command_line_and_adapted(world, tmp_path, capsys):
     photos, teacher = world
     generator = np.random.default_rng(1)
     root, file = tmp_path / "labelled", tmp_path / "student.safetensors"
+    two = {"red": (190, 90, 60), "green": (90, 170, 70)}
     for part, count in (("train", 6), ("test", 3)):
-        for label, colour in (("red", (190, 90, 60)), ("green", (90, 170, 70))):
-            (root / part / label).mkdir(parents=True)
-            for place in range(count):
-                noise = generator.integers(-40, 40, (20, 20, 3)) + colour
-                Image.fromarray(noise.astype(np.uint8)).save(root / part / label / f"{place}.png")
+        write_photos(root / part, two, count, generator, noise=40)
     words = ["distill", str(photos), str(root), "--teacher", str(teacher.backbone)]
     words += ["--student", STUDENT, "--untrained", "--size", "32", "--epochs", "1", "--views", "1"]
     words += ["--step-size", "8", "--offline", "--quiet", "-o", str(file)]

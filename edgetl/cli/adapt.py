@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgetl.cli.arguments import (
     Verbs,
+    add_backbone,
     add_engine,
     add_extraction,
     add_memory,
@@ -18,13 +17,10 @@ from edgetl.cli.arguments import (
     refuse_of,
     target_of,
 )
-from edgetl.cli.result import extract_options, print_evidence, print_refused
+from edgetl.cli.result import adapt_options, preprocess_of, print_evidence, print_refused
 from edgetl.cli.words import add_words, run_words, worded
 from edgetl.errors import AccuracyError
 from edgetl.transfer.names import ABOUT, options_of
-
-if TYPE_CHECKING:
-    from edgetl.preprocess import Preprocess
 
 _MITIGATIONS = {"balanced": "group-balanced", "dro": "group-dro"}
 _HEADS = ("auto", "softmax", "ridge", "prototype", "knn", "lda")
@@ -42,13 +38,11 @@ def add_parser(verbs: Verbs) -> None:
         nargs="?",
         help="a folder of class folders, or of train/ and test/; or a CSV or Parquet table",
     )
-    parser.add_argument(
-        "--backbone",
-        required=True,
-        help="a timm name, torchvision/NAME, the path of an ONNX file, or an image-text pair: "
+    add_backbone(
+        parser,
+        "a timm name, torchvision/NAME, the path of an ONNX file, or an image-text pair: "
         "open_clip/NAME.TAG or hf-clip/FOLDER",
     )
-    parser.add_argument("--weights", metavar="FILE", help="safetensors or state-dict file")
     parser.add_argument("--head", choices=_HEADS, default="auto", help="default: auto")
     add_method(parser)
     add_words(parser)
@@ -123,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
         name = "task" if arguments.data is None else Path(arguments.data).resolve().stem
         raise ValueError(f"name the bundle to write, such as: -o {name}.edgetl")
     obey_offline(arguments)
-    from edgetl._adapt import AdaptOptions, adapt
+    from edgetl._adapt import adapt
     from edgetl._learning import MEMORY_MB
     from edgetl.transfer.methods import load_method
 
@@ -131,15 +125,13 @@ def run(arguments: argparse.Namespace) -> int:
     method = worded(named, arguments)
     if arguments.data is None:
         return run_words(method, arguments)
-    options = AdaptOptions(
-        seed=arguments.seed,
+    options = adapt_options(
+        arguments,
         preprocess=preprocess_of(arguments.preprocess),
         test_fraction=arguments.test_fraction,
         decode=arguments.decode,
         storage=arguments.storage,
-        cache=not arguments.no_cache,
         memory_mb=MEMORY_MB if arguments.memory_mb is None else arguments.memory_mb,
-        extract=extract_options(arguments),
         groups=arguments.groups,
         refuse=refuse_of(arguments),
     )
@@ -179,16 +171,3 @@ def method_of(arguments: argparse.Namespace) -> str:
     if arguments.groups is None:
         raise ValueError("--mitigate needs --groups COLUMN: the groups to serve")
     return _MITIGATIONS[arguments.mitigate]
-
-
-def preprocess_of(text: str | None) -> Preprocess | None:
-    """The definition that ``--preprocess`` gives, or None if it was not given."""
-    if text is None:
-        return None
-    from edgetl.preprocess import Preprocess
-
-    try:
-        fields = json.loads(text)
-        return Preprocess.from_json({**Preprocess().to_json(), **fields})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"--preprocess {text!r}: {error}") from error

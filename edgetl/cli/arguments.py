@@ -26,6 +26,15 @@ def add_verb(
     return parser
 
 
+def add_backbone(
+    parser: argparse.ArgumentParser,
+    names: str = "a timm name, torchvision/NAME, or the path of an ONNX file",
+) -> None:
+    """Add ``--backbone``, whose help is `names`, and ``--weights``."""
+    parser.add_argument("--backbone", required=True, help=names)
+    parser.add_argument("--weights", metavar="FILE", help="safetensors or state-dict file")
+
+
 def add_engine(parser: argparse.ArgumentParser, *, torch: bool) -> None:
     """Add ``--engine`` and ``--threads``; with `torch`, also ``--device`` and ``--bf16``."""
     engines = ["onnxruntime", "openvino", "torch" if torch else "tensorrt"]

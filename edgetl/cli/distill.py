@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 
 from edgetl.cli.arguments import Verbs, add_extraction, add_verb, obey_offline
-from edgetl.cli.result import extract_options
+from edgetl.cli.result import extract_options, preprocess_of, print_report
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -105,7 +103,6 @@ def run(arguments: argparse.Namespace) -> int:
     teachers = teachers_of(arguments.teacher, arguments.teacher_weights)
     obey_offline(arguments)
     from edgetl._distill import distill
-    from edgetl.cli.adapt import preprocess_of
     from edgetl.transfer.distill_options import DistillOptions, DistillRecipe
 
     report = distill(
@@ -137,14 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
             extract=extract_options(arguments),
         ),
     )
-    for name, reason in report.skipped:
-        print(f"skipped {name}: {reason}", file=sys.stderr)
-    for note in report.notes:
-        print(f"note: {note}", file=sys.stderr)
-    if arguments.json:
-        print(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
-    else:
-        print(report)
+    print_report(report, as_json=arguments.json)
     return 0
 
 

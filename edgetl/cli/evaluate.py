@@ -15,7 +15,7 @@ from edgetl.cli.arguments import (
     refuse_of,
     serving_target_of,
 )
-from edgetl.cli.result import extract_options, print_evidence, print_refused
+from edgetl.cli.result import adapt_options, print_evidence, print_refused
 from edgetl.errors import AccuracyError
 
 
@@ -37,16 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, and print the evidence."""
     target = serving_target_of(arguments)
     obey_offline(arguments)
-    from edgetl._adapt import AdaptOptions
     from edgetl._evaluate import evaluate_bundle
 
-    options = AdaptOptions(
-        seed=arguments.seed,
-        cache=not arguments.no_cache,
-        extract=extract_options(arguments),
-        groups=arguments.groups,
-        refuse=refuse_of(arguments),
-    )
+    options = adapt_options(arguments, groups=arguments.groups, refuse=refuse_of(arguments))
     more = {"bundle": arguments.bundle}
     try:
         evidence = evaluate_bundle(

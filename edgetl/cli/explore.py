@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from typing import Literal
 
-from edgetl.cli.adapt import preprocess_of
-from edgetl.cli.arguments import Verbs, add_extraction, add_verb, obey_offline
-from edgetl.cli.result import extract_options
+from edgetl.cli.arguments import Verbs, add_backbone, add_extraction, add_verb, obey_offline
+from edgetl.cli.result import adapt_options, preprocess_of, print_report
 
 _STRATEGIES = ("auto", "margin", "entropy", "coreset", "badge", "typical", "random")
 
@@ -23,12 +20,7 @@ def add_parser(verbs: Verbs) -> None:
         "Look at photos without labels: clusters, near duplicates, outliers, what to label next.",
     )
     parser.add_argument("data", help="a folder of photos, with or without class folders; a table")
-    parser.add_argument(
-        "--backbone",
-        required=True,
-        help="a timm name, torchvision/NAME, or the path of an ONNX file",
-    )
-    parser.add_argument("--weights", metavar="FILE", help="safetensors or state-dict file")
+    add_backbone(parser)
     parser.add_argument(
         "--clusters", metavar="K", help="how many clusters, or auto; alone or with the next ones"
     )
@@ -70,7 +62,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Explore, and print what was found."""
     clusters = _clusters(arguments.clusters)
     obey_offline(arguments)
-    from edgetl._adapt import AdaptOptions
     from edgetl._explore import ExploreOptions, explore
 
     named = (arguments.duplicates, arguments.outliers, arguments.label_next)
@@ -88,24 +79,12 @@ def run(arguments: argparse.Namespace) -> int:
             false_discoveries=arguments.false_discoveries,
             label_next=arguments.label_next,
             strategy=arguments.strategy,
-            adapt=AdaptOptions(
-                seed=arguments.seed,
-                preprocess=preprocess_of(arguments.preprocess),
-                cache=not arguments.no_cache,
-                extract=extract_options(arguments),
-            ),
+            adapt=adapt_options(arguments, preprocess=preprocess_of(arguments.preprocess)),
         ),
     )
-    for name, reason in report.skipped:
-        print(f"skipped {name}: {reason}", file=sys.stderr)
-    for note in report.notes:
-        print(f"note: {note}", file=sys.stderr)
     if arguments.csv is not None:
         report.to_csv(arguments.csv)
-    if arguments.json:
-        print(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
-    else:
-        print(report)
+    print_report(report, as_json=arguments.json)
     return 0
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 
-from edgetl.cli.arguments import Verbs, add_extraction, add_verb, obey_offline
-from edgetl.cli.result import extract_options
+from edgetl.cli.arguments import Verbs, add_backbone, add_extraction, add_verb, obey_offline
+from edgetl.cli.result import adapt_options, print_report
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -16,12 +14,7 @@ def add_parser(verbs: Verbs) -> None:
         verbs, "fewshot", run, "Measure few-shot methods on draws of few labelled photos."
     )
     parser.add_argument("data", help="as for adapt")
-    parser.add_argument(
-        "--backbone",
-        required=True,
-        help="a timm name, torchvision/NAME, or the path of an ONNX file",
-    )
-    parser.add_argument("--weights", metavar="FILE", help="safetensors or state-dict file")
+    add_backbone(parser)
     parser.add_argument(
         "--shots", default="1,5,10", metavar="N,N", help="samples per class (default: 1,5,10)"
     )
@@ -49,7 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the episodes and print the tables."""
     shots = _numbers(arguments.shots)
     obey_offline(arguments)
-    from edgetl._adapt import AdaptOptions
     from edgetl._fewshot import DEFAULT_METHODS, FewShotOptions, fewshot
 
     methods = DEFAULT_METHODS
@@ -64,22 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
             seeds=arguments.seeds,
             methods=methods,
             baseline=arguments.baseline,
-            adapt=AdaptOptions(
-                seed=arguments.seed,
-                test_fraction=arguments.test_fraction,
-                cache=not arguments.no_cache,
-                extract=extract_options(arguments),
-            ),
+            adapt=adapt_options(arguments, test_fraction=arguments.test_fraction),
         ),
     )
-    for name, reason in report.skipped:
-        print(f"skipped {name}: {reason}", file=sys.stderr)
-    for note in report.notes:
-        print(f"note: {note}", file=sys.stderr)
-    if arguments.json:
-        print(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
-    else:
-        print(report)
+    print_report(report, as_json=arguments.json)
     return 0
 
 

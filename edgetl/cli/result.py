@@ -1,18 +1,20 @@
-"""How the verbs that measure show their result: a table, or flat JSON; and the skipped files."""
+"""What the verbs that measure take from the command line, and how they show their result."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgetl.errors import AccuracyError
 
 if TYPE_CHECKING:
+    from edgetl._adapt import AdaptOptions
     from edgetl.bundle import Evidence
     from edgetl.features import ExtractOptions
+    from edgetl.preprocess import Preprocess
 
 
 _SHOWN = 10
@@ -29,6 +31,55 @@ def extract_options(arguments: argparse.Namespace) -> ExtractOptions:
         progress=not arguments.quiet,
         strict=arguments.strict,
     )
+
+
+def adapt_options(arguments: argparse.Namespace, **more: Any) -> AdaptOptions:
+    """Options as given on the command line, with `more` that not every verb has."""
+    from edgetl._adapt import AdaptOptions
+
+    return AdaptOptions(
+        seed=arguments.seed,
+        cache=not arguments.no_cache,
+        extract=extract_options(arguments),
+        **more,
+    )
+
+
+def preprocess_of(text: str | None) -> Preprocess | None:
+    """The definition that ``--preprocess`` gives, or None if it was not given."""
+    if text is None:
+        return None
+    from edgetl.preprocess import Preprocess
+
+    try:
+        fields = json.loads(text)
+        return Preprocess.from_json({**Preprocess().to_json(), **fields})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--preprocess {text!r}: {error}") from error
+
+
+class Report(Protocol):
+    """What a verb found out about data."""
+
+    @property
+    def skipped(self) -> Sequence[tuple[str, str]]:
+        """(name, reason) of unreadable samples."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is odd about the data."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+
+
+def print_report(report: Report, *, as_json: bool) -> None:
+    """Print a report on stdout, and what was skipped or is odd about the data on stderr."""
+    for name, reason in report.skipped:
+        print(f"skipped {name}: {reason}", file=sys.stderr)
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(json.dumps(report.to_json(), indent=2, ensure_ascii=False) if as_json else report)
 
 
 def print_evidence(evidence: Evidence, *, as_json: bool, more: Mapping[str, Any]) -> None:

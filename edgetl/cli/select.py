@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from edgetl.cli.arguments import Verbs, add_extraction, add_verb, obey_offline
-from edgetl.cli.result import extract_options
+from edgetl.cli.result import extract_options, preprocess_of
 from edgetl.targets import OnnxRuntime, OpenVino
 
 if TYPE_CHECKING:
@@ -89,7 +89,6 @@ def run(arguments: argparse.Namespace) -> int:
     obey_offline(arguments)
     from edgetl._candidates import SourceModel, named_candidates
     from edgetl._select import SelectOptions, select
-    from edgetl.cli.adapt import preprocess_of
 
     names = [name for words in arguments.candidates for name in words.split(",") if name.strip()]
     preprocess = preprocess_of(arguments.preprocess)

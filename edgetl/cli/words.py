@@ -10,6 +10,8 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING
 
+from edgetl.cli.result import preprocess_of
+
 if TYPE_CHECKING:
     from edgetl.bundle import Bundle
     from edgetl.transfer.method import Method
@@ -69,7 +71,6 @@ def run_words(method: Method, arguments: argparse.Namespace) -> int:
         ValueError: An option was given that only photos make use of.
     """
     from edgetl._from_words import from_words
-    from edgetl.cli.adapt import preprocess_of
     from edgetl.transfer.zeroshot_method import Zeroshot
 
     useless = [

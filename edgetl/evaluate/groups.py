@@ -24,13 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgetl.evaluate.metrics import Confusion, wilson_interval
 from edgetl.evaluate.odds import Odds, equalised_odds
-from edgetl.evaluate.significance import (
-    PERMUTATIONS,
-    gap_statistics,
-    max_t,
-    newcombe_interval,
-    permuted_statistics,
-)
+from edgetl.evaluate.significance import PERMUTATIONS, gap_p_values, newcombe_interval
 
 ALPHA = 0.05
 MIN_SAMPLES = 20
@@ -266,13 +260,11 @@ def _p_values(
     permutations: int,
 ) -> NDArray[np.float64]:
     """Corrected p-values of the gaps in accuracy."""
-    if not tested:
-        return np.empty(0)
     sizes = np.array([(names == name).sum() for name in tested], dtype=np.int64)
     hits = np.array([right[names == name].sum() for name in tested], dtype=np.int64)
     rest, total = len(right) - int(sizes.sum()), int(right.sum())
-    permuted = permuted_statistics(sizes, rest, total, generator=generator, draws=permutations)
-    return max_t(gap_statistics(hits, sizes, rest, total), permuted)
+    families = [(hits, sizes, rest, total)] if tested else []
+    return gap_p_values(families, generator=generator, draws=permutations)
 
 
 def _score(

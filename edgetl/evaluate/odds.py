@@ -11,18 +11,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl.evaluate.metrics import wilson_interval
-from edgetl.evaluate.significance import (
-    gap_statistics,
-    max_t,
-    newcombe_interval,
-    permuted_statistics,
-)
+from edgetl.evaluate.significance import gap_p_values, newcombe_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,21 +106,33 @@ def equalised_odds(
     said = answers == positive
     cells = []
     for rate, inside in (("tpr", truth == positive), ("fpr", truth != positive)):
-        sizes = {name: int(((names == name) & inside).sum()) for name in tested}
-        enough = [n for n in tested if min_samples <= sizes[n] < int(inside.sum())]
-        if enough:
-            cells.append(_Cells(rate, inside, enough, [sizes[name] for name in enough]))
+        groups = [said[inside & (names == name)] for name in tested]
+        enough = [min_samples <= len(group) < int(inside.sum()) for group in groups]
+        if any(enough):
+            cells.append(
+                _Cells(
+                    rate,
+                    list(compress(tested, enough)),
+                    np.array([group.sum() for group in compress(groups, enough)]),
+                    np.array([len(group) for group in compress(groups, enough)]),
+                    int(said[inside].sum()),
+                    int(inside.sum()),
+                )
+            )
     count = sum(len(cell.names) for cell in cells)
     level = 1 - (1 - confidence) / max(count, 1)
-    p_values = _p_values(cells, said, names, generator, permutations)
+    p_values = gap_p_values(
+        [(cell.hits, cell.sizes, cell.n - int(cell.sizes.sum()), cell.total) for cell in cells],
+        generator=generator,
+        draws=permutations,
+    )
     rates: list[Rate] = []
     for cell in cells:
-        total, n = int(said[cell.inside].sum()), int(cell.inside.sum())
-        for name, size in zip(cell.names, cell.sizes, strict=True):
+        counts = zip(cell.names, cell.hits.tolist(), cell.sizes.tolist(), strict=True)
+        for name, hits, size in counts:
             p_value = float(p_values[len(rates)])
-            hits = int(said[cell.inside & (names == name)].sum())
             low, high = wilson_interval(hits, size, confidence=level)
-            others = (total - hits, n - size)
+            others = (cell.total - hits, cell.n - size)
             gap, gap_low, gap_high = newcombe_interval((hits, size), others, confidence=level)
             rates.append(
                 Rate(
@@ -152,36 +160,14 @@ def equalised_odds(
 
 @dataclass(frozen=True)
 class _Cells:
-    """The groups that have samples enough of one class."""
+    """The samples of one class: of the groups that have enough of it, and of all."""
 
     rate: str
-    inside: NDArray[np.bool_]
     names: list[str]
-    sizes: list[int]
-
-
-def _p_values(
-    cells: list[_Cells],
-    said: NDArray[np.bool_],
-    names: NDArray[np.str_],
-    generator: np.random.Generator,
-    permutations: int,
-) -> NDArray[np.float64]:
-    """Corrected over both rates; each class is dealt to the groups by itself."""
-    if not cells:
-        return np.empty(0)
-    observed, permuted = [], []
-    for cell in cells:
-        sizes = np.array(cell.sizes, dtype=np.int64)
-        inside = [cell.inside & (names == name) for name in cell.names]
-        hits = np.array([said[rows].sum() for rows in inside], dtype=np.int64)
-        total = int(said[cell.inside].sum())
-        rest = int(cell.inside.sum()) - int(sizes.sum())
-        observed.append(gap_statistics(hits, sizes, rest, total))
-        permuted.append(
-            permuted_statistics(sizes, rest, total, generator=generator, draws=permutations)
-        )
-    return max_t(np.concatenate(observed), np.concatenate(permuted, axis=1))
+    hits: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    total: int
+    n: int
 
 
 def _share(said: NDArray[np.bool_], inside: NDArray[np.bool_]) -> float | None:

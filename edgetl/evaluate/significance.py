@@ -147,3 +147,29 @@ def max_t(observed: FloatArray, permuted: FloatArray) -> FloatArray:
     largest = np.sort(permuted.max(axis=1)) * (1 + _ROUNDING)  # equal ones must count as equal
     reached = len(largest) - np.searchsorted(largest, observed, side="left")
     return np.asarray((1 + reached) / (1 + len(largest)))
+
+
+def gap_p_values(
+    families: Sequence[tuple[IntArray, IntArray, int, int]],
+    *,
+    generator: np.random.Generator,
+    draws: int,
+) -> FloatArray:
+    """Adjusted p-values of the gaps of all families together, by permutation within each.
+
+    Args:
+        families: (hits, sizes, rest, total) of each, as `gap_statistics` takes them.
+        generator: Deals the samples.
+        draws: Random deals.
+
+    Returns:
+        (g,) p-values of `max_t`, family by family; none where there is no family.
+    """
+    if not families:
+        return np.empty(0)
+    observed = [gap_statistics(*family) for family in families]
+    permuted = [
+        permuted_statistics(sizes, rest, total, generator=generator, draws=draws)
+        for _, sizes, rest, total in families
+    ]
+    return max_t(np.concatenate(observed), np.concatenate(permuted, axis=1))

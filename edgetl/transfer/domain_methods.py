@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +123,15 @@ class _Trained(_DomainMethod):
             raise ValueError(f"method {self.name} trains a softmax head; head={kind!r} is none")
         return super().fit(task)
 
+    def _training(self, task: HeadTask) -> dict[str, Any]:
+        """What the adapters of all three take."""
+        return {
+            "steps": self.steps,
+            "learning_rate": self.learning_rate,
+            "axes": self.axes,
+            "seed": task.seed,
+        }
+
 
 @dataclass(frozen=True)
 class _Staged(_Trained):
@@ -195,13 +204,7 @@ class Mmd(_Staged):
         require("torch", extra="train")
         from edgetl.transfer.dan import MmdAdapter
 
-        return MmdAdapter(
-            weight=self.weight,
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            axes=self.axes,
-            seed=task.seed,
-        )
+        return MmdAdapter(weight=self.weight, **self._training(task))
 
 
 @dataclass(frozen=True)
@@ -222,13 +225,7 @@ class Dann(_Staged):
         require("torch", extra="train")
         from edgetl.transfer.dann import DannAdapter
 
-        return DannAdapter(
-            weight=self.weight,
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            axes=self.axes,
-            seed=task.seed,
-        )
+        return DannAdapter(weight=self.weight, **self._training(task))
 
 
 @dataclass(frozen=True)
@@ -248,13 +245,7 @@ class Shot(_Trained):
         require("torch", extra="train")
         from edgetl.transfer.shot import ShotAdapter
 
-        return ShotAdapter(
-            weight=self.weight,
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            axes=self.axes,
-            seed=task.seed,
-        )
+        return ShotAdapter(weight=self.weight, **self._training(task))
 
 
 @dataclass(frozen=True)

@@ -68,14 +68,14 @@ def test_features_of_real_photos_equal_torchs(name, assets, photos, tmp_path):
 
 def test_a_random_transformer_exports(save_weights, tmp_path):
     torch.manual_seed(0)
-    model = timm.create_model("vit_tiny_patch16_224", pretrained=False).eval()
-    backbone = load_backbone("vit_tiny_patch16_224", save_weights(model))
-    probe = np.random.default_rng(0).standard_normal((3, 3, 224, 224), np.float32)
+    model = timm.create_model("test_vit", pretrained=False).eval()
+    backbone = load_backbone("test_vit", save_weights(model))
+    probe = np.random.default_rng(0).standard_normal((3, *backbone.preprocess.shape), np.float32)
     graph = feature_graph(backbone, probe=probe, cache_dir=tmp_path)
     with torch.inference_mode():
         images = torch.from_numpy(probe)
         expected = model.forward_head(model.forward_features(images), pre_logits=True).numpy()
-    actual = OrtEngine(graph.path, dim=192)(probe)
+    actual = OrtEngine(graph.path, dim=backbone.dim)(probe)
     assert cosines(actual, expected).min() >= 0.9999
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 

@@ -77,7 +77,7 @@ FAMILIES = [
     ("regnet_x_400mf", "fc", 400),
     ("mnasnet0_5", "classifier.1", 1280),
     ("resnet50", "fc", 2048),
-    ("vgg11", "classifier.6", 4096),
+    ("alexnet", "classifier.6", 4096),
     ("swin_t", "head", 768),
     ("convnext_tiny", "classifier.2", 768),
     ("efficientnet_b0", "classifier.1", 1280),

@@ -3,46 +3,18 @@
 import json
 import shutil
 
-import numpy as np
-import onnx
 import pytest
+from colours import bundle_of
 
-from edgetl.bundle import Bundle, Manifest
 from edgetl.cli.main import main
-from edgetl.heads import PrototypeHead
-from edgetl.preprocess import Preprocess
 
 QUICK = ["--calls", "2", "--seconds", "0.1", "--starts", "0", "--photo", "30x20"]
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A bundle whose features are the mean of each channel."""
-    folder = tmp_path_factory.mktemp("bench")
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["features"]),
-        ],
-        "backbone",
-        [helper.make_tensor_value_info("images", kind, ["batch", 3, 16, 16])],
-        [helper.make_tensor_value_info("features", kind, ["batch", 3])],
-    )
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), folder / "graph.onnx")
-    features = np.repeat(np.eye(3, dtype=np.float32), 5, axis=0)
-    manifest = Manifest(
-        labels=("red", "green", "blue"),
-        preprocess=Preprocess(size=16, resize=16),
-        backbone="mean colour",
-        dim=3,
-        graph="backbone.onnx",
-        graph_fingerprint="0" * 64,
-        head="prototype",
-    )
-    head = PrototypeHead().fit(features, np.repeat(np.arange(3), 5))
-    return Bundle(manifest, head, folder / "graph.onnx").save(folder / "colour.edgetl").path
+    """A bundle of three colours."""
+    return bundle_of(tmp_path_factory.mktemp("bench"), kind="prototype")
 
 
 def test_json(saved, capsys):

@@ -3,9 +3,8 @@
 import json
 import shutil
 
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from colours import save_mean_colours
 
 import edgetl
 from edgetl.cli.main import main
@@ -22,20 +21,9 @@ def adapted(assets, tmp_path):
             folder.mkdir(parents=True)
             for photo in sorted((assets / "data/flower_photos" / part / label).iterdir())[:count]:
                 shutil.copy(photo, folder)
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["features"]),
-    ]
-    ends = [
-        helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 16, 16]),
-        helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 3]),
-    ]
-    graph = helper.make_graph(nodes, "colours", ends[:1], ends[1:])
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "colour.onnx")
     edgetl.adapt(
         tmp_path / "photos",
-        backbone=tmp_path / "colour.onnx",
+        backbone=save_mean_colours(tmp_path / "colour.onnx"),
         head="prototype",
         output=tmp_path / "colour.edgetl",
         options=edgetl.AdaptOptions(preprocess=edgetl.Preprocess(size=16, resize=16)),

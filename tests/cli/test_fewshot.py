@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
+from colours import save_mean_colours, write_photos
 
 import edgetl
 from edgetl.cli.main import main
@@ -14,30 +14,14 @@ from edgetl.cli.main import main
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory):
     """A data set of two colours, a backbone of mean colours, and its preprocessing."""
-    import onnx
-    from onnx import TensorProto, helper
-
     root = tmp_path_factory.mktemp("fewshot")
     generator = np.random.default_rng(0)
-    for part, count in (("train", 6), ("test", 5)):
-        for label, colour in (("red", (190, 90, 60)), ("green", (90, 170, 70))):
-            folder = root / "photos" / part / label
-            folder.mkdir(parents=True)
-            for place in range(count):
-                noise = generator.integers(-50, 50, (12, 12, 3))
-                Image.fromarray((noise + colour).astype(np.uint8)).save(folder / f"{place}.png")
-    graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["features"]),
-        ],
-        "means",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 8, 8])],
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, root / "means.onnx")
-    return root / "photos", root / "means.onnx", edgetl.Preprocess(size=8, resize=8)
+    two = {"red": (190, 90, 60), "green": (90, 170, 70)}
+    write_photos(root / "photos/train", two, 6, generator, noise=50)
+    write_photos(root / "photos/test", two, 5, generator, noise=50)
+    definition = edgetl.Preprocess(size=8, resize=8)
+    said = {"edgetl.preprocess": json.dumps(definition.to_json())}
+    return root / "photos", save_mean_colours(root / "means.onnx", size=8, **said), definition
 
 
 def options(definition, **changed):
@@ -102,11 +86,10 @@ def test_usage_errors(more, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_on_the_command_line(assets, copy_flowers, tmp_path, capsys):
-    root = copy_flowers(tmp_path / "flowers", ("daisy", "roses"), train=4, test=3)
-    words = ["fewshot", str(root), "--backbone", "mobilenetv2_100", "--offline", "--quiet"]
-    words += ["--weights", str(assets / "weights/mobilenetv2_100.safetensors"), "--seeds", "6"]
-    words += ["--shots", "1,2", "--methods", "auto,laplacian"]
+def test_on_the_command_line(colours, capsys):
+    photos, backbone, _ = colours
+    words = ["fewshot", str(photos), "--backbone", str(backbone), "--offline", "--quiet"]
+    words += ["--seeds", "6", "--shots", "1,2", "--methods", "auto,laplacian"]
     assert main(words) == 0
     printed = capsys.readouterr()
     assert "2 shots" in printed.out and "against prototype" in printed.out

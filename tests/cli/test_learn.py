@@ -3,67 +3,18 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
-from PIL import Image
+from colours import bundle_of, write_photo
 
-from edgetl.bundle import Bundle, Learning, Manifest
+from edgetl.bundle import Bundle
 from edgetl.cli.main import main
-from edgetl.heads import PrototypeHead
-from edgetl.preprocess import Preprocess
 from edgetl.runtime import load
-
-COLOURS = {
-    "red": (240, 10, 10),
-    "green": (10, 240, 10),
-    "blue": (10, 10, 240),
-    "yellow": (240, 240, 10),
-}
-
-
-def photo(path, colour, seed=0):
-    pixels = np.empty((20, 24, 3))
-    pixels[:] = COLOURS[colour]
-    pixels += np.random.default_rng(seed).normal(0, 12, pixels.shape)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
-    return str(path)
 
 
 @pytest.fixture
 def bundle(tmp_path):
     """A bundle whose features are the mean colour, fitted to red, green and blue."""
-    onnx = pytest.importorskip("onnx")
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["features"]),
-        ],
-        "backbone",
-        [helper.make_tensor_value_info("images", kind, ["batch", 3, 16, 16])],
-        [helper.make_tensor_value_info("features", kind, ["batch", 3])],
-    )
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "graph.onnx")
-    rng = np.random.default_rng(0)
-    codes = np.arange(60) % 3
-    features = np.eye(3)[codes] * 0.9 + 0.04 + rng.normal(0, 0.02, (60, 3))
-    halves = features.astype(np.float16)
-    kept = Learning(halves[:30], codes[:30], np.ones(30, np.float32), halves[30:], codes[30:])
-    manifest = Manifest(
-        labels=("red", "green", "blue"),
-        preprocess=Preprocess(size=16, resize=16, mean=(0, 0, 0), std=(1, 1, 1)),
-        backbone="mean colour",
-        dim=3,
-        graph="backbone.onnx",
-        graph_fingerprint="0" * 64,
-        head="prototype",
-        learning="learning.safetensors",
-    )
-    head = PrototypeHead().fit(features[:30], codes[:30])
-    whole = Bundle(manifest, head, tmp_path / "graph.onnx", learning=kept)
-    return str(whole.save(tmp_path / "colours.edgetl").path)
+    return str(bundle_of(tmp_path / "colours", kind="prototype"))
 
 
 def answer(capsys):
@@ -71,11 +22,11 @@ def answer(capsys):
 
 
 def test_a_new_class_is_learned_predicted_and_undone(bundle, tmp_path, capsys):
-    photos = [photo(tmp_path / f"{n}.png", "yellow", n) for n in range(4)]
+    photos = [write_photo(tmp_path / f"{n}.png", "yellow", n) for n in range(4)]
     assert main(["learn", bundle, *photos[:3], "--label", "yellow", "--weight", "2"]) == 0
     printed = capsys.readouterr().out
     assert "generation 1: learn kept" in printed and "samples: 3, new: yellow" in printed
-    assert "accuracy on 30 kept samples: 100.0% -> 100.0%" in printed
+    assert "accuracy on 60 kept samples: 100.0% -> 100.0%" in printed
     assert Bundle.load(bundle).labels == ("red", "green", "blue", "yellow")
     assert main(["predict", bundle, photos[3], "--json"]) == 0
     assert answer(capsys)[0]["label"] == "yellow"
@@ -96,13 +47,13 @@ def test_a_new_class_is_learned_predicted_and_undone(bundle, tmp_path, capsys):
 
 
 def test_another_bundle_leaves_the_first_as_it_is(bundle, tmp_path, capsys):
-    photos = [photo(tmp_path / f"{n}.png", "yellow", n) for n in range(3)]
+    photos = [write_photo(tmp_path / f"{n}.png", "yellow", n) for n in range(3)]
     output = str(tmp_path / "updated.edgetl")
-    before = {f.name: f.read_bytes() for f in (tmp_path / "colours.edgetl").iterdir()}
+    before = {f.name: f.read_bytes() for f in (tmp_path / "colours/b.edgetl").iterdir()}
     assert main(["learn", bundle, *photos, "--label", "yellow", "-o", output, "--json"]) == 0
     result = answer(capsys)
     assert result["saved"] == output and result["stats"]["classes"] == 4
-    assert {f.name: f.read_bytes() for f in (tmp_path / "colours.edgetl").iterdir()} == before
+    assert {f.name: f.read_bytes() for f in (tmp_path / "colours/b.edgetl").iterdir()} == before
     assert load(bundle).labels == ("red", "green", "blue")
     assert load(output).predict(photos[0]).label == "yellow"
 
@@ -110,7 +61,7 @@ def test_another_bundle_leaves_the_first_as_it_is(bundle, tmp_path, capsys):
 def test_a_folder_of_class_folders(bundle, tmp_path, capsys):
     for colour in ("yellow", "red"):
         for number in range(5):
-            photo(tmp_path / "more" / colour / f"{number}.png", colour, number)
+            write_photo(tmp_path / "more" / colour / f"{number}.png", colour, number)
     assert main(["learn", bundle, str(tmp_path / "more"), "--json"]) == 0
     (update,) = answer(capsys)["updates"]
     assert (update["samples"], update["new_labels"]) == (10, ["yellow"])
@@ -121,7 +72,7 @@ def test_a_folder_of_class_folders(bundle, tmp_path, capsys):
 
 
 def test_a_harmful_update_is_an_error_with_its_own_code(bundle, tmp_path, capsys):
-    wrong = [photo(tmp_path / f"{n}.png", "red", n) for n in range(6)]
+    wrong = [write_photo(tmp_path / f"{n}.png", "red", n) for n in range(6)]
     words = ["learn", bundle, *wrong, "--label", "green", "--weight", "50"]
     assert main(words) == 5
     captured = capsys.readouterr()
@@ -157,7 +108,7 @@ def test_a_class_is_forgotten(bundle, capsys):
     ],
 )
 def test_wrong_words(bundle, tmp_path, capsys, words, message):
-    image = photo(tmp_path / "a.png", "red")
+    image = write_photo(tmp_path / "a.png", "red")
     words = [{"B": bundle, "a.png": image}.get(word, word) for word in words]
     assert main(words) == 2
     assert message in capsys.readouterr().err
@@ -165,7 +116,7 @@ def test_wrong_words(bundle, tmp_path, capsys, words, message):
 
 
 def test_unknown_generations_and_unreadable_photos(bundle, tmp_path, capsys):
-    good = photo(tmp_path / "a.png", "red")
+    good = write_photo(tmp_path / "a.png", "red")
     assert main(["learn", bundle, good, str(tmp_path / "none.png"), "--label", "red"]) == 1
     assert "none.png" in capsys.readouterr().err
     assert main(["learn", bundle, good, "--label", "red"]) == 0
@@ -175,7 +126,7 @@ def test_unknown_generations_and_unreadable_photos(bundle, tmp_path, capsys):
 
 
 def test_damage_has_its_own_code(bundle, tmp_path, capsys):
-    good = photo(tmp_path / "a.png", "red")
+    good = write_photo(tmp_path / "a.png", "red")
     assert main(["learn", bundle, good, "--label", "red"]) == 0
     copy = shutil.copytree(bundle, tmp_path / "copy.edgetl")
     (copy / "updates.sqlite").write_bytes(b"nothing of the kind" * 400)

@@ -4,63 +4,20 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from colours import bundle_of, write_photo
 
-from edgetl.bundle import Bundle, Learning, Manifest
+from edgetl.bundle import Bundle
 from edgetl.cli.main import main
-from edgetl.heads import PrototypeHead
-from edgetl.preprocess import Preprocess
 from edgetl.runtime import LearningOptions, load
-
-COLOURS = {"red": (240, 10, 10), "green": (10, 240, 10), "blue": (10, 10, 240)}
 
 ACTIONS = ("stop", "go", "wait")
 BEST = {"red": "stop", "green": "go", "blue": "wait"}
 
 
-def photo(path, colour, seed=0):
-    pixels = np.empty((20, 24, 3))
-    pixels[:] = COLOURS[colour]
-    pixels += np.random.default_rng(seed).normal(0, 12, pixels.shape)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
-    return str(path)
-
-
 @pytest.fixture
 def bundle(tmp_path):
     """A bundle whose features are the mean colour, fitted to red, green and blue."""
-    onnx = pytest.importorskip("onnx")
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["features"]),
-        ],
-        "backbone",
-        [helper.make_tensor_value_info("images", kind, ["batch", 3, 16, 16])],
-        [helper.make_tensor_value_info("features", kind, ["batch", 3])],
-    )
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "graph.onnx")
-    rng = np.random.default_rng(0)
-    codes = np.arange(60) % 3
-    features = np.eye(3)[codes] * 0.9 + 0.04 + rng.normal(0, 0.02, (60, 3))
-    halves = features.astype(np.float16)
-    kept = Learning(halves[:30], codes[:30], np.ones(30, np.float32), halves[30:], codes[30:])
-    manifest = Manifest(
-        labels=("red", "green", "blue"),
-        preprocess=Preprocess(size=16, resize=16, mean=(0, 0, 0), std=(1, 1, 1)),
-        backbone="mean colour",
-        dim=3,
-        graph="backbone.onnx",
-        graph_fingerprint="0" * 64,
-        head="prototype",
-        learning="learning.safetensors",
-    )
-    head = PrototypeHead().fit(features[:30], codes[:30])
-    whole = Bundle(manifest, head, tmp_path / "graph.onnx", learning=kept)
-    return str(whole.save(tmp_path / "colours.edgetl").path)
+    return str(bundle_of(tmp_path / "colours", kind="prototype"))
 
 
 @pytest.fixture
@@ -80,7 +37,7 @@ def chosen(capsys, policy, *photos):
 
 
 def test_choices_are_rewarded_by_their_numbers(policy, tmp_path, capsys):
-    photos = [photo(tmp_path / f"{c}{i}.png", c, i) for i in range(4) for c in BEST]
+    photos = [write_photo(tmp_path / f"{c}{i}.png", c, i) for i in range(4) for c in BEST]
     for _ in range(5):
         found = chosen(capsys, policy, *photos)
         good = [d["action"] == BEST[c] for d, c in zip(found, list(BEST) * 4, strict=True)]
@@ -102,7 +59,10 @@ def test_choices_are_rewarded_by_their_numbers(policy, tmp_path, capsys):
 
 def test_what_waits_is_listed(policy, tmp_path, capsys):
     found = chosen(
-        capsys, policy, photo(tmp_path / "a.png", "red"), photo(tmp_path / "b.png", "red")
+        capsys,
+        policy,
+        write_photo(tmp_path / "a.png", "red"),
+        write_photo(tmp_path / "b.png", "red"),
     )
     assert [d["number"] for d in found] == [1, 2]
     assert all(0 < d["propensity"] < 1 and d["task"] == "policy" for d in found)
@@ -141,7 +101,7 @@ def test_mistakes_are_usage_errors(policy, bundle, tmp_path, capsys):
 
 
 def test_a_policy_learned_from_the_log_ships_as_a_task(policy, tmp_path, capsys):
-    photos = [photo(tmp_path / f"{c}{i}.png", c, i) for i in range(40) for c in BEST]
+    photos = [write_photo(tmp_path / f"{c}{i}.png", c, i) for i in range(40) for c in BEST]
     colours = list(BEST) * 40
     with load(policy, learning=LearningOptions(seed=1)) as device:
         decisions = device.choose(photos)

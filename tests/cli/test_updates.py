@@ -2,18 +2,15 @@
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 
+import colours as kit
 import numpy as np
 import pytest
 from PIL import Image
 
 from edgetl.bundle import Bundle
 from edgetl.cli.main import main
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "runtime"))
-import receiving_kit as kit
 
 
 @pytest.fixture

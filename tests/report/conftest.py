@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from colours import save_mean_colours, write_photos
 
 import edgetl
 from edgetl.bundle import Bundle
@@ -27,40 +27,10 @@ def shared_cache(cache, private_cache, monkeypatch):
     monkeypatch.setenv("EDGETL_CACHE_DIR", str(cache))
 
 
-def draw_photos(root, labels, *, train, test):
-    """Noisy photos, each class with a colour of its own that its neighbours' noise reaches."""
-    generator = np.random.default_rng(0)
-    for part, count in (("train", train), ("test", test)):
-        for place, label in enumerate(labels):
-            folder = root / part / label
-            folder.mkdir(parents=True)
-            for number in range(count):
-                colour = 90 + 25 * np.array([place % 3, place // 3, 1]) + generator.normal(0, 9, 3)
-                noise = generator.integers(-40, 40, (20, 24, 3)) + colour
-                pixels = noise.clip(0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number} {part}.png")
-    return root
-
-
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory):
     """An ONNX file that gives the mean of each colour."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["features"]),
-        ],
-        "means",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 8, 8])],
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    path = tmp_path_factory.mktemp("backbone") / "means.onnx"
-    onnx.save(model, path)
-    return path
+    return save_mean_colours(tmp_path_factory.mktemp("backbone") / "means.onnx", size=8)
 
 
 @pytest.fixture(scope="session")
@@ -71,11 +41,18 @@ def adapted(backbone, cache, tmp_path_factory):
     def adapt(labels, *, train=12, test=12):
         if labels not in made:
             root = tmp_path_factory.mktemp("colours")
-            photos = draw_photos(root / "photos", labels, train=train, test=test)
+            colours = {
+                label: 90 + 25 * np.array([place % 3, place // 3, 1])
+                for place, label in enumerate(labels)
+            }
+            generator = np.random.default_rng(0)
+            look = {"shade": 9, "noise": 40, "size": (20, 24)}
+            for part, count in (("train", train), ("test", test)):
+                write_photos(root / "photos" / part, colours, count, generator, **look)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("EDGETL_CACHE_DIR", str(cache))
                 made[labels] = edgetl.adapt(
-                    photos,
+                    root / "photos",
                     backbone=backbone,
                     head="ridge",
                     output=root / "colours.edgetl",

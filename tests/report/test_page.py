@@ -321,7 +321,7 @@ def test_a_page_never_replaces_a_part_of_a_bundle(plain, tmp_path):
 
 def test_a_strict_reader_of_photos(plain, tmp_path):
     shutil.copytree(plain.manifest.provenance["data"], tmp_path / "copy")
-    (tmp_path / "copy/test/coral/0 test.png").write_bytes(b"")
+    (tmp_path / "copy/test/coral/0.png").write_bytes(b"")
     options = edgetl.ReportOptions(extract=ExtractOptions(strict=True))
     with pytest.raises(DataError, match="empty file"):
         report(plain, tmp_path, data=tmp_path / "copy", options=options)

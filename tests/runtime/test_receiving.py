@@ -11,7 +11,7 @@ import time
 import learning_kit
 import numpy as np
 import pytest
-from receiving_kit import COLOURS, EXTRA, bundle_of, grown, image
+from colours import COLOURS, EXTRA, bundle_of, grown, image
 
 import edgetl
 from edgetl.bundle import (

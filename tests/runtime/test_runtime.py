@@ -6,8 +6,8 @@ import threading
 
 import numpy as np
 import pytest
+from colours import PREPROCESS, save_mean_colours
 from PIL import Image
-from receiving_kit import PREPROCESS, mean_colour_graph
 
 from edgetl.bundle import Bundle, Checks, ExportRecord, Limits, Manifest, probe_batch
 from edgetl.errors import CorruptError, DataError, ParityError
@@ -21,7 +21,7 @@ def bundle(tmp_path):
     rng = np.random.default_rng(0)
     features = np.repeat(np.eye(3, dtype=np.float32), 20, axis=0)
     features += rng.uniform(0, 0.2, features.shape).astype(np.float32)
-    mean_colour_graph(tmp_path / "graph.onnx")
+    save_mean_colours(tmp_path / "graph.onnx")
     manifest = Manifest(
         labels=("red", "green", "blue"),
         preprocess=PREPROCESS,

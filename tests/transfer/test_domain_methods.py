@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from colours import reds_and_greens, save_mean_colours
 from torch import nn
 
 import edgetl
@@ -22,14 +23,7 @@ DEFINITION = Preprocess(size=8, resize=8)
 
 def photos(count, *, seed=0, shift=0):
     """Noisy photos of two colours; `shift` brightens what is not the colour."""
-    generator = np.random.default_rng(seed)
-    labels = [("red", "green")[place % 2] for place in range(count)]
-    base = {"red": (140 + shift, 110, 60 + shift), "green": (110 + shift, 140, 60 + shift)}
-    images = [
-        np.clip(generator.normal(base[label], 30, (8, 8, 3)), 0, 255).astype(np.uint8)
-        for label in labels
-    ]
-    return images, labels
+    return reds_and_greens(count, seed=seed, noise=50, shift=(shift, 0, shift))
 
 
 @pytest.fixture
@@ -124,23 +118,10 @@ def test_the_choice_is_told(network, monkeypatch):
 
 
 def test_coral_ships_beside_no_adaptation(tmp_path):
-    onnx = pytest.importorskip("onnx")
-    helper = onnx.helper
-    graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["features"]),
-        ],
-        "means",
-        [helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ["n", 3, 8, 8])],
-        [helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["n", 3])],
-    )
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "m.onnx")
     # The target's colours are mixed up more than a brighter light would.
     bundle = edgetl.adapt(
         photos(60),
-        backbone=tmp_path / "m.onnx",
+        backbone=save_mean_colours(tmp_path / "means.onnx", size=8),
         options=edgetl.AdaptOptions(preprocess=DEFINITION),
         method="coral",
         unlabelled=photos(60, seed=1, shift=90)[0],

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from colours import reds_and_greens, save_mean_colours
 from sklearn.linear_model import LogisticRegression
 
 import edgetl
@@ -135,45 +136,22 @@ def test_options_are_checked(name, options):
         load_method(name, options)
 
 
-def photos(count, seed, shift=0):
-    generator = np.random.default_rng(seed)
-    labels = [("red", "green")[place % 2] for place in range(count)]
-    base = {"red": (150 + shift, 100, 60), "green": (100 + shift, 150, 60)}
-    images = [
-        np.clip(generator.normal(base[label], 60, (8, 8, 3)), 0, 255).astype(np.uint8)
-        for label in labels
-    ]
-    return images, labels
-
-
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
     """A graph of mean colours."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["features"]),
-        ],
-        "means",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 8, 8])],
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3])],
-    )
-    path = tmp_path_factory.mktemp("importance") / "means.onnx"
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path
-    )
-    return path
+    return save_mean_colours(tmp_path_factory.mktemp("importance") / "means.onnx", size=8)
 
 
 @pytest.mark.parametrize("name", ["propagate", "kliep", "ulsif", "domain-weights", "tradaboost"])
 def test_the_methods_make_bundles(backbone, tmp_path, name):
-    target = photos(30, 2, shift=10)
-    others = {"source": photos(60, 3)} if name == "tradaboost" else {"unlabelled": target[0]}
+    target = reds_and_greens(30, seed=2, shift=(10, 0, 0))
+    others = (
+        {"source": reds_and_greens(60, seed=3)}
+        if name == "tradaboost"
+        else {"unlabelled": target[0]}
+    )
     bundle = edgetl.adapt(
-        photos(40, 1),
+        reds_and_greens(40, seed=1),
         backbone=backbone,
         method=name,
         test=target,

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
+from colours import reds_and_greens, save_mean_colours
 
 import edgetl
 from edgetl.backbones import load_backbone
@@ -94,34 +95,8 @@ def test_every_method_says_what_it_does_and_needs():
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory):
     """Photos of two noisy colours as (images, labels), a backbone of mean colours, its input."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["features"]),
-        ],
-        "means",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 8, 8])],
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3])],
-    )
-    path = tmp_path_factory.mktemp("methods") / "means.onnx"
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path
-    )
+    path = save_mean_colours(tmp_path_factory.mktemp("methods") / "means.onnx", size=8)
     return path, edgetl.Preprocess(size=8, resize=8)
-
-
-def photos(count, *, seed=0, shift=0):
-    generator = np.random.default_rng(seed)
-    labels = [("red", "green")[place % 2] for place in range(count)]
-    base = {"red": (150 + shift, 100, 60), "green": (100 + shift, 150, 60)}
-    images = [
-        np.clip(generator.normal(base[label], 40, (8, 8, 3)), 0, 255).astype(np.uint8)
-        for label in labels
-    ]
-    return images, labels
 
 
 @dataclass(frozen=True)
@@ -152,7 +127,7 @@ def adapted(colours, data, **arguments):
 
 
 def test_a_methods_head_ships_beside_no_adaptation(colours):
-    bundle = adapted(colours, photos(60), method=Reversed(), head="ridge")
+    bundle = adapted(colours, reds_and_greens(60), method=Reversed(), head="ridge")
     evidence = bundle.evidence
     assert evidence.accuracy < 0.2
     plain = evidence.baselines["no adaptation"]
@@ -161,17 +136,17 @@ def test_a_methods_head_ships_beside_no_adaptation(colours):
     assert record["name"] == "reversed" and record["options"] == {"tell": "told"}
     assert record["details"]["seen"]["unlabelled"] is None
     assert bundle.learning is None
-    assert "no adaptation" not in adapted(colours, photos(60)).evidence.baselines
+    assert "no adaptation" not in adapted(colours, reds_and_greens(60)).evidence.baselines
 
 
 def test_further_samples_reach_the_method(colours):
-    images, labels = photos(20, seed=2)
+    images, labels = reds_and_greens(20, seed=2)
     bundle = adapted(
         colours,
-        photos(40),
+        reds_and_greens(40),
         method=Reversed(),
-        unlabelled=photos(12, seed=1)[0],
-        source=photos(10, seed=3),
+        unlabelled=reds_and_greens(12, seed=1)[0],
+        source=reds_and_greens(10, seed=3),
         test=(images, labels),
     )
     assert bundle.evidence.n_train == 40 and bundle.evidence.n_test == 20
@@ -180,11 +155,17 @@ def test_further_samples_reach_the_method(colours):
 
 
 def test_where_the_figures_come_from_is_said(colours):
-    bundle = adapted(colours, photos(40), method=Reversed(), unlabelled=photos(12, seed=1)[0])
-    assert any("measured on samples of the labelled data" in n for n in bundle.evidence.run.notes)
-    images, labels = photos(20, seed=2)
     bundle = adapted(
-        colours, photos(40), method=Reversed(), unlabelled=images[:8], test=(images, labels)
+        colours, reds_and_greens(40), method=Reversed(), unlabelled=reds_and_greens(12, seed=1)[0]
+    )
+    assert any("measured on samples of the labelled data" in n for n in bundle.evidence.run.notes)
+    images, labels = reds_and_greens(20, seed=2)
+    bundle = adapted(
+        colours,
+        reds_and_greens(40),
+        method=Reversed(),
+        unlabelled=images[:8],
+        test=(images, labels),
     )
     assert any("8 of 20 test samples are among" in n for n in bundle.evidence.run.notes)
 
@@ -224,24 +205,24 @@ def test_a_methods_network_ships_beside_the_given_one(colours, tmp_path):
     model.graph.node.append(node)
     model.graph.output[0].name = "negative"
     onnx.save(model, tmp_path / "negative.onnx")
-    bundle = adapted(colours, photos(60), method=Halved(str(tmp_path / "negative.onnx")))
+    bundle = adapted(colours, reds_and_greens(60), method=Halved(str(tmp_path / "negative.onnx")))
     assert bundle.manifest.backbone.endswith("negative.onnx")
     assert bundle.evidence.baselines["no adaptation"].accuracy == bundle.evidence.accuracy
     assert bundle.evidence.extra["method"]["details"] == {"trained on": bundle.evidence.n_train}
-    plain = adapted(colours, photos(60)).checks.probe_features
+    plain = adapted(colours, reds_and_greens(60)).checks.probe_features
     np.testing.assert_array_equal(bundle.checks.probe_features, -plain)
 
 
 def test_samples_that_a_method_does_not_take_are_refused(colours):
     with pytest.raises(ValueError, match="head has no use for unlabelled"):
-        adapted(colours, photos(20), unlabelled=photos(5)[0])
+        adapted(colours, reds_and_greens(20), unlabelled=reds_and_greens(5)[0])
     with pytest.raises(ValueError, match="head has no use for source"):
-        adapted(colours, photos(20), source=photos(5))
+        adapted(colours, reds_and_greens(20), source=reds_and_greens(5))
     needy = type("Needy", (Reversed,), {"unlabelled": "needed", "name": "needy"})
     with pytest.raises(ValueError, match="needy needs unlabelled: unlabelled samples"):
-        adapted(colours, photos(20), method=needy())
+        adapted(colours, reds_and_greens(20), method=needy())
     with pytest.raises(TypeError, match="method must be a name or a Method, got int"):
-        adapted(colours, photos(20), method=3)
+        adapted(colours, reds_and_greens(20), method=3)
 
 
 def test_unseen_classes_need_photos_to_measure_on_alone(colours, tmp_path):
