@@ -132,7 +132,7 @@ def test_a_policy_learned_from_the_log_ships_as_a_task(policy, tmp_path, capsys)
 
 
 def test_what_is_known_of_forgotten_actions_alone_is_too_little(policy, tmp_path, capsys):
-    path = photo(tmp_path / "red.png", "red")
+    path = write_photo(tmp_path / "red.png", "red")
     with load(policy, learning=LearningOptions(seed=1)) as device:
         decisions = device.choose([path] * 30)
         device.reward(decisions, 0.5)

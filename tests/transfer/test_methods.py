@@ -157,10 +157,10 @@ def test_where_the_figures_come_from_is_said(colours):
 
 
 def test_labels_of_test_samples_in_the_source_are_told(colours):
-    images, labels = photos(20, seed=2)
+    images, labels = reds_and_greens(20, seed=2)
     bundle = adapted(
         colours,
-        photos(40),
+        reds_and_greens(40),
         method=Reversed(),
         source=(images[:6], labels[:6]),
         test=(images, labels),
