@@ -2,8 +2,9 @@
 
 Each candidate is fitted twice, to either half of the target samples, and answers the other half, so
 that a criterion sees answers to samples that did not shape the classifier. The criteria are in
-`edgetl.transfer.domain_criteria`; which one decides was settled by what they chose on pairs of real
-domains (see ``benchmarks/transfer_shift.py``). No label of the target domain is an argument here.
+`edgetl.transfer.domain_criteria`; which one decides was settled by what they chose on photos and
+sketches (see ``benchmarks/transfer_shift.py``), and on photos that are only grey or faint it chose
+worse than others. No label of the target domain is an argument here.
 """
 
 from __future__ import annotations
