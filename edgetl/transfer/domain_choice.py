@@ -2,9 +2,10 @@
 
 Each candidate is fitted twice, to either half of the target samples, and answers the other half, so
 that a criterion sees answers to samples that did not shape the classifier. The criteria are in
-`edgetl.transfer.domain_criteria`; which one decides was settled by what they chose on photos and
-sketches (see ``benchmarks/transfer_shift.py``), and on photos that are only grey or faint it chose
-worse than others. No label of the target domain is an argument here.
+`edgetl.transfer.domain_criteria`. The one that decides unless told otherwise, the information that
+answers carry, was taken since it did no harm on photos that are only grey, blurred, noisy or faint;
+agreement with neighbours finds more on photos and sketches, and loses there (both are in
+``benchmarks/transfer_shift.py``). No label of the target domain is an argument here.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def choose_adapter(
     Xt: ArrayLike,
     *,
     candidates: Mapping[str, DomainAdapter] | None = None,
-    criterion: Criterion = "neighbours",
+    criterion: Criterion = "information",
     weighted: bool = False,
     seed: int = 0,
 ) -> DomainChoice:

@@ -307,7 +307,7 @@ class Domain(Method):
     paper: ClassVar[str] = "the choice among CORAL, subspace alignment, DAN, DANN, SHOT and none"
     unlabelled: ClassVar[Need] = "needed"
     learns: ClassVar[bool] = False
-    criterion: Criterion = "neighbours"
+    criterion: Criterion = "information"
 
     def fit(self, task: HeadTask) -> Selection:
         """The chosen adapter's head; the plain one where none is chosen.
