@@ -15,11 +15,11 @@ importance too); with `--more`, sketches to photos and other backbones, without 
 `--corrupted`, half of flower_photos to the other half made grey, blurred, noisy or faint, and to
 grey photos of two of the five classes, without bars: pairs that only the criterion was chosen by.
 
-The adapters' steps and penalties were settled on splits of seeds from 50 on, of photo to sketch with
-four backbones, so these sketches have been seen before in other splits; the draws here are seeds 0
-to 5. CORAL and subspace alignment had been tried on the first three. The criterion was agreement
-with neighbours at first, settled likewise; it did harm on pairs of `--corrupted`, and information,
-which did not, took its place.
+The adapters' steps and penalties were settled on splits of seeds from 50 on, of photo to sketch
+with four backbones, so these sketches have been seen before in other splits; the draws here are
+seeds 0 to 5. CORAL and subspace alignment had been tried on the first three. The criterion was
+agreement with neighbours at first, settled likewise; it did harm on pairs of `--corrupted`, and
+information, which did not, took its place.
 """
 
 from __future__ import annotations

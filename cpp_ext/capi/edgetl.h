@@ -242,9 +242,10 @@ typedef struct edgetl_learner edgetl_learner;
 
 /* Starts from the bundle's head and what the bundle has to learn on from; the bundle is not needed
  * afterwards. Ridge and LDA go on from their statistics, else from the kept samples, of which there
- * must be some of every class: EDGETL_UNSUPPORTED otherwise, and for a network with the head
- * inside. Memory: 4 dim^2 bytes for ridge and LDA, three times that while LDA learns, and what is
- * kept. O(dim^3) for LDA, or O(n dim^2) for n kept samples. */
+ * must be some of every class: EDGETL_UNSUPPORTED otherwise, for a network with the head inside,
+ * and for a head that a method fitted to more than samples, such as those of another domain.
+ * Memory: 4 dim^2 bytes for ridge and LDA, three times that while LDA learns, and what is kept.
+ * O(dim^3) for LDA, or O(n dim^2) for n kept samples. */
 EDGETL_API edgetl_status edgetl_learner_open(const edgetl_bundle* bundle, edgetl_learner** learner);
 
 /* The same from a head and the bytes of its `learning.safetensors` (NULL and 0 without). `kind`

@@ -114,6 +114,11 @@ edgetl_status edgetl_learner_open(const edgetl_bundle* bundle, edgetl_learner** 
     return capi::guarded([&] {
         if (bundle == nullptr || learner == nullptr) capi::refuse("bundle or learner is NULL");
         capi::check_learnable(*bundle);
+        const std::string& method = bundle->manifest.task.fixed_by;
+        if (!method.empty())
+            throw capi::Failure(EDGETL_UNSUPPORTED,
+                                "the head was made by the method " + method +
+                                    ", and learning samples here would lose what that gained");
         auto made = capi::make_learner(bundle->head, bundle->head.kind, bundle->learning);
         made->origin = capi::origin_of(bundle->manifest);
         *learner = made.release();

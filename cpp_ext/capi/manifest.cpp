@@ -131,6 +131,19 @@ PreviousHead previous_of(const Json& content) {
     return previous;
 }
 
+// The method that fitted the head to more than the samples which a device has, so that learning on
+// would lose it; a signed update replaces such a head. As in edgetl/bundle/task_record.py.
+std::string fixed_by(const Json& content, std::int64_t applied) {
+    const Json* known = present(content, "evidence");
+    known = known == nullptr ? present(content, "provenance") : present(*known, "extra");
+    const Json* method = known == nullptr ? nullptr : present(*known, "method");
+    if (applied > 0 || method == nullptr || method->type() != Json::Type::kObject) return "";
+    const Json* learns = method->find("learns");
+    if (learns == nullptr || learns->type() != Json::Type::kFalse) return "";
+    const Json* name = method->find("name");
+    return name == nullptr || name->type() != Json::Type::kText ? "?" : name->text("method.name");
+}
+
 TaskRecord task_of(const Json& content, const std::string& name) {
     TaskRecord task;
     task.name = name;
@@ -157,6 +170,7 @@ TaskRecord task_of(const Json& content, const std::string& name) {
         if (const Json* previous = present(*update, "previous"))
             task.previous = previous_of(*previous);
     }
+    task.fixed_by = fixed_by(content, task.applied);
     return task;
 }
 

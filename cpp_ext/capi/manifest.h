@@ -50,6 +50,7 @@ struct TaskRecord {
     std::int32_t base_kind = EDGETL_LINEAR;
     std::vector<std::string> base_labels;
     std::optional<PreviousHead> previous{};
+    std::string fixed_by;  // the method whose head can't learn samples; empty where it can
 
     // Names of all of them, of the shipped and of the replaced head's too.
     std::vector<std::string> files() const;

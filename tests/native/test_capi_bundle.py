@@ -319,6 +319,19 @@ def test_a_network_with_the_head_inside_refuses_to_learn(library, tmp_path):
         assert refused.value.status == capi.UNSUPPORTED
 
 
+def test_a_head_that_a_method_fitted_to_more_than_samples_does_not_learn(library, tmp_path):
+    bundle = bundle_of(tmp_path, provenance={"method": {"name": "coral", "learns": False}})
+    assert bundle.manifest.record(None).fixed_by == "coral"
+    with capi.open_bundle(library, bundle.path) as opened:
+        with pytest.raises(capi.RefusedError, match="made by the method coral") as refused:
+            capi.Learner.of_bundle(library, opened)
+        assert refused.value.status == capi.UNSUPPORTED
+    for further in ({"name": "few", "learns": True}, {"name": "older"}, "text", None):
+        rewrite(bundle.path, lambda m, method=further: m["provenance"].update(method=method))
+        with capi.open_bundle(library, bundle.path) as opened:
+            capi.Learner.of_bundle(library, opened).__exit__(None, None, None)
+
+
 def test_a_policy_is_refused_in_words_and_the_head_beside_it_answers(library, tmp_path):
     made = with_policy(bundle_of(tmp_path), ["keep", "sell"], features=drawn(1, [0] * 20))
     path = made.save(tmp_path / "policy.edgetl").path
