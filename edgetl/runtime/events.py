@@ -158,7 +158,11 @@ class Event:
             found.partial_fit(self.features[rows], self.codes[rows], sample_weight=weights)
             remembered = np.empty(self.draws.features[step].shape, np.float32)
             widen(self.draws.features[step], remembered)
-            found.rehearse_again(remembered, self.draws.codes[step], self.draws.weights[step])
+            drawn, stands_for = self.draws.codes[step], self.draws.weights[step]
+            if np.array_equal(found.classes_, np.arange(len(self.labels))):
+                found.rehearse_again(remembered, drawn, stands_for)
+            else:  # some of the new classes come with a later step
+                found.rehearse(remembered, drawn, sample_weight=stands_for)
         return found
 
 

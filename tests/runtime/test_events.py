@@ -5,7 +5,7 @@ import pytest
 import safetensors.numpy
 
 from edgetl.heads import STORED
-from edgetl.runtime.events import Event, array_bytes, outgrows, parted
+from edgetl.runtime.events import Draws, Event, array_bytes, outgrows, parted
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 40])
@@ -40,3 +40,25 @@ def test_an_event_outgrows_a_head_that_takes_fewer_bytes(kind):
     assert held > 0
     for size in (0, 1, held - 1, held, held + 1, 2 * held):
         assert outgrows(size, head) == (size > held)
+
+
+def test_classes_that_come_with_later_steps_are_told_apart():
+    """Until then the places of classes in the head are not their numbers."""
+    rng = np.random.default_rng(0)
+    head = STORED["softmax"]().fit(rng.normal(size=(30, 6)), np.arange(30) % 3)
+    labels = tuple("abcdef")
+    codes = np.array([5, 3, 4])
+    rows = rng.normal(size=(3, 6)).astype(np.float32)
+    drawn = rng.normal(size=(3, 4, 6)).astype(np.float16)
+    drawn_codes = np.array([[5, 0, 1, 2], [3, 5, 0, 1], [4, 3, 5, 2]])
+    draws = Draws(drawn, np.zeros((3, 4), np.int64), drawn_codes, np.full((3, 4), 0.5))
+    found = Event(labels, rows, codes, np.ones(3), draws=draws).done_to(head)
+    expected = head.branch()
+    for step in range(3):
+        expected.partial_fit(rows[step : step + 1], codes[step : step + 1])
+        expected.rehearse(
+            drawn[step].astype(np.float32), drawn_codes[step], sample_weight=np.full(4, 0.5)
+        )
+    assert found.classes_.tolist() == list(range(6))
+    queries = rng.normal(size=(9, 6))
+    np.testing.assert_array_equal(found.predict_proba(queries), expected.predict_proba(queries))
