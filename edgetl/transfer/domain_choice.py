@@ -3,9 +3,10 @@
 Each candidate is fitted twice, to either half of the target samples, and answers the other half, so
 that a criterion sees answers to samples that did not shape the classifier. The criteria are in
 `edgetl.transfer.domain_criteria`. The one that decides unless told otherwise, the information that
-answers carry, was taken since it did no harm on photos that are only grey, blurred, noisy or faint;
-agreement with neighbours finds more on photos and sketches, and loses there (both are in
-``benchmarks/transfer_shift.py``). No label of the target domain is an argument here.
+answers carry, was taken since it did no harm on the average of photos that are only grey, blurred,
+noisy or faint (it lost in one of eight draws); agreement with neighbours finds more on photos and
+sketches, and loses there (both are in ``benchmarks/transfer_shift.py``). No label of the target
+domain is an argument here.
 """
 
 from __future__ import annotations
