@@ -19,7 +19,7 @@ def load_backbone(
     """Load a pretrained network as a backbone.
 
     Args:
-        name: ``"mobilenetv2_100"`` or ``"resnet50.a1_in1k"`` (timm), ``"torchvision/resnet50"`` or
+        name: ``"edgetl_nano"``, whose weights the package has; ``"mobilenetv2_100"`` or ``"resnet50.a1_in1k"`` (timm), ``"torchvision/resnet50"`` or
             ``"torchvision/resnet50.IMAGENET1K_V1"``, the image half of an image-text pair such as
             ``"open_clip/ViT-B-32.laion2b_s34b_b79k"`` or ``"hf-clip/FOLDER"``, or the path of an
             ONNX file, which must end in ``.onnx``; a ``~`` at its beginning is the home folder. A
@@ -40,6 +40,7 @@ def load_backbone(
     if isinstance(name, Path) and name.suffix.lower() != ".onnx":
         raise ValueError(f"a backbone's path must end in .onnx, got {name}; names are strings")
     name = str(name)
+    path = None if weights is None else Path(weights).expanduser()
     if name.lower().endswith(".onnx"):
         if weights is not None:
             raise ValueError(f"{name} has its weights inside; weights={str(weights)!r} has no use")
@@ -47,7 +48,10 @@ def load_backbone(
 
         return load_onnx_file(Path(name).expanduser(), preprocess=preprocess)
     require("torch", extra="train")
-    path = None if weights is None else Path(weights).expanduser()
+    if name == "edgetl_nano":
+        from edgetl.backbones.nano import load_nano
+
+        return load_nano(path, preprocess=preprocess)
     if name.startswith("torchvision/"):
         from edgetl.backbones.torchvision import load_torchvision
 
