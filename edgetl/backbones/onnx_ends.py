@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from edgetl._extras import require
 
+OPSET = 18
+"""The operator set of graphs made here: ONNX Runtime since 1.14, TensorRT since 8.6."""
 MAX_BYTES = 2**31 - 2**24
 """The largest graph: a protobuf message, and so an ONNX file, ends at 2 GiB."""
 

@@ -121,7 +121,10 @@ def _key(backbone: Backbone) -> str:
     """What decides the file: the backbone, and the programs that write it."""
     parts = [str(_LAYOUT), backbone.name, backbone.fingerprint]
     for package in ("torch", "onnx", "onnxscript"):
-        parts.append(f"{package} {importlib.metadata.version(package)}")
+        try:
+            parts.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue  # what a backbone without torch does not need
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
