@@ -67,7 +67,7 @@ def feature_graph(
         WeightsError: The network can't be written as ONNX.
         ValueError: `probe` is empty or of another shape than the backbone's input.
     """
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     if probe.shape[1:] != backbone.preprocess.shape or len(probe) == 0:
         raise ValueError(
             f"probe must have the shape (n, {', '.join(map(str, backbone.preprocess.shape))}) with "
