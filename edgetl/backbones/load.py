@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgetl._extras import require
 from edgetl.backbone import Backbone
+from edgetl.errors import MissingDependencyError
 from edgetl.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ def load_backbone(
         from edgetl.backbones.nano import load_nano
 
         return load_nano(path, preprocess=preprocess)
-    require("torch", extra="train")
+    try:
+        require("torch", extra="train")
+    except MissingDependencyError as error:
+        raise MissingDependencyError(f"{error}; edgetl_nano and ONNX files need none") from None
     if name.startswith("torchvision/"):
         from edgetl.backbones.torchvision import load_torchvision
 

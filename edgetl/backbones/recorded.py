@@ -89,6 +89,11 @@ def read_record(path: Path) -> dict[str, str]:
         return {}  # reading the tensors will say what is wrong with it
 
 
+def recorded_backbone(path: Path) -> str | None:
+    """The network that the weights at `path` are of, if the file says so."""
+    return read_record(path).get(_BACKBONE)
+
+
 def recorded_preprocess(path: Path | None, name: str) -> Preprocess | None:
     """How photos become the input of the weights at `path`, if the file says so.
 
