@@ -31,6 +31,7 @@ from edgetl._refusal import REFUSE, Refuse, refuse_negative
 from edgetl._shipped import Shipped, preprocess_of, ship
 from edgetl.backbone import Backbone
 from edgetl.backbones import load_backbone
+from edgetl.backbones.offline import given_or_best
 from edgetl.bundle import Bundle, Checks, Manifest, check_destination, probe_batch
 from edgetl.bundle.checks import short_digests
 from edgetl.data import Dataset, find_duplicates
@@ -90,7 +91,7 @@ class AdaptOptions:
 def adapt(
     data: Any,
     *,
-    backbone: str | Path,
+    backbone: str | Path | None = None,
     weights: str | Path | None = None,
     head: str | Head = "auto",
     method: str | Method = "head",
@@ -110,7 +111,8 @@ def adapt(
     Args:
         data: A folder of class folders (or of train/ and test/ with those), a CSV or Parquet table,
             a pair of images and labels, or a `Dataset`.
-        backbone: A timm name, ``torchvision/NAME``, or the path of an ONNX file.
+        backbone: ``edgetl_nano``, a timm name, ``torchvision/NAME``, or the path of an ONNX file;
+            if None, the best whose weights are on this machine (`edgetl.backbones.offline`).
         weights: A safetensors or state-dict file; from the model hub if None.
         head: A head's kind, an unfitted head, or ``"auto"``.
         method: A name from `edgetl.transfer.methods.METHODS`, or a method with its options.
@@ -131,12 +133,14 @@ def adapt(
         ParityError: The exported graph, or the engine, computes other features than the network.
         AccuracyError: The verdict is one that `options` refuse; nothing is saved but the evidence.
         FileExistsError: `output` holds something that is not a bundle.
-        ValueError: The method needs samples that were not given, or has no use for what was.
+        ValueError: The method needs samples that were not given, or has no use for what was; or
+            weights without a backbone do not say what network they are of.
     """
     options, target, clock = options or AdaptOptions(), target or OnnxRuntime(), Clock()
     if output is not None:
         check_destination(Path(output))  # now, not after minutes of work
     _check_head(head)
+    backbone, weights = given_or_best(backbone, weights)
     way = load_method(method) if isinstance(method, str) else method
     check_needs(way, unlabelled=unlabelled is not None, source=source is not None)
     given = read_given(

@@ -19,6 +19,7 @@ from edgetl.data import Dataset
 from edgetl.evaluate.pixels import pixel_predictions
 from edgetl.evaluate.verdict import Guesses
 from edgetl.features import Extraction, ExtractOptions, FeatureStore, extract, feature_key
+from edgetl.features.opening import open_store
 from edgetl.features.pixels import PixelEngine, PixelTap
 from edgetl.preprocess import Preprocess
 
@@ -106,9 +107,9 @@ class PixelBaseline:
             if cache:
                 key = feature_key(engine, self._preprocess, dtype="float16")
                 folder = cache_dir() / "features"
-                store = FeatureStore(folder, key, engine.dim, about="raw pixels")
-                stack.enter_context(store)
-                _keep(store, extraction, usable[had], rows[had])
+                store = stack.enter_context(open_store(folder, key, engine.dim, about="raw pixels"))
+                if store is not None:
+                    _keep(store, extraction, usable[had], rows[had])
             if len(rest):
                 found = extract(
                     [self._source(places[at]) for at in rest.tolist()],

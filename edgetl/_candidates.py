@@ -34,7 +34,7 @@ class SourceModel:
     """A pretrained network that may be adapted.
 
     Args:
-        backbone: A timm name, ``torchvision/NAME``, or the path of an ONNX file.
+        backbone: ``edgetl_nano``, a timm name, ``torchvision/NAME``, or the path of an ONNX file.
         weights: A safetensors or state-dict file; from the model hub if None.
         preprocess: How photos become its input; as its weights or its file want it if None.
         name: What reports call it; `backbone` if None.

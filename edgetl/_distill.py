@@ -75,8 +75,8 @@ def distill(
         data: As for `edgetl.data.load_unlabelled`; or a list of folders, tables and data sets.
             Labels are not looked at, and test parts beside training parts are left out.
         teachers: Backbones as `edgetl.select` takes them; one may stand alone.
-        student: A timm name, ``torchvision/NAME``, or a backbone of one's own, which is not
-            changed.
+        student: ``edgetl_nano``, a timm name, ``torchvision/NAME``, or a backbone of one's own,
+            which is not changed.
         weights: What the student begins with; from the model hub if None.
         output: The file to write, ending in ``.safetensors``; an existing one is replaced.
         options: Everything else.
@@ -194,7 +194,9 @@ def _student(
             raise ValueError("a student that is a backbone brings its weights and preprocessing")
         return student
     if student.lower().endswith(".onnx") or student.startswith(("open_clip/", "hf-clip/")):
-        raise ValueError(f"{student} can't be a student; name a timm or torchvision network")
+        raise ValueError(
+            f"{student} can't be a student; name edgetl_nano, or a timm or torchvision network"
+        )
     if options.untrained and weights is not None:
         raise ValueError("random weights are wanted, and a weights file is given")
 

@@ -19,6 +19,7 @@ from edgetl._adapt import AdaptOptions
 from edgetl._parts import Part
 from edgetl._shipped import ship
 from edgetl.backbones import load_backbone
+from edgetl.backbones.offline import given_or_best
 from edgetl.data import Dataset, load_dataset, load_unlabelled
 from edgetl.errors import DataError
 from edgetl.native.heads import unit_rows
@@ -88,7 +89,7 @@ class ExploreOptions:
 def explore(
     data: Any,
     *,
-    backbone: str | Path,
+    backbone: str | Path | None = None,
     weights: str | Path | None = None,
     labels_from: Any = None,
     options: ExploreOptions | None = None,
@@ -98,7 +99,8 @@ def explore(
     Args:
         data: Photos, with or without class folders, as `edgetl.data.load_unlabelled` takes them.
             Where they have classes, these are not looked at, but clusters are compared with them.
-        backbone: A timm name, ``torchvision/NAME``, or the path of an ONNX file.
+        backbone: ``edgetl_nano``, a timm name, ``torchvision/NAME``, or the path of an ONNX file;
+            if None, the best whose weights are on this machine (`edgetl.backbones.offline`).
         weights: A safetensors or state-dict file; from the model hub if None.
         labels_from: Labelled photos, as for `edgetl.adapt`: what is labelled already, for
             `label_next`, and what outliers are compared with.
@@ -110,6 +112,7 @@ def explore(
         ParityError: The exported graph computes other features than the network.
     """
     options = options or ExploreOptions()
+    backbone, weights = given_or_best(backbone, weights)
     samples = load_unlabelled(data)
     labelled = None if labels_from is None else load_dataset(labels_from).part("train")
     network = load_backbone(backbone, weights, preprocess=options.adapt.preprocess)

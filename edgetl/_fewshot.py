@@ -16,6 +16,7 @@ from edgetl._adapt import AdaptOptions
 from edgetl._parts import Part, check_classes, extract_parts, probe_images, usable
 from edgetl._paths import cache_dir
 from edgetl.backbones import load_backbone
+from edgetl.backbones.offline import given_or_best
 from edgetl.data import find_duplicates, load_dataset
 from edgetl.data.wording import counted
 from edgetl.engines import OrtEngine
@@ -107,7 +108,7 @@ class FewShotReport:
 def fewshot(
     data: Any,
     *,
-    backbone: str | Path,
+    backbone: str | Path | None = None,
     weights: str | Path | None = None,
     options: FewShotOptions | None = None,
 ) -> FewShotReport:
@@ -119,7 +120,8 @@ def fewshot(
 
     Args:
         data: As for `edgetl.adapt`.
-        backbone: A timm name, ``torchvision/NAME``, or the path of an ONNX file.
+        backbone: ``edgetl_nano``, a timm name, ``torchvision/NAME``, or the path of an ONNX file;
+            if None, the best whose weights are on this machine (`edgetl.backbones.offline`).
         weights: A safetensors or state-dict file; from the model hub if None.
         options: Everything else.
 
@@ -129,6 +131,7 @@ def fewshot(
         ParityError: The exported graph computes other features than the network.
     """
     options = options or FewShotOptions()
+    backbone, weights = given_or_best(backbone, weights)
     named = {name: METHODS[name] for name in options.methods}
     return compare(data, named, backbone=backbone, weights=weights, options=options)
 

@@ -18,7 +18,8 @@ from edgetl.data import Dataset
 from edgetl.decode import read_image
 from edgetl.engines import Engine
 from edgetl.errors import DataError
-from edgetl.features import Extraction, ExtractOptions, FeatureStore, extract, feature_key
+from edgetl.features import Extraction, ExtractOptions, extract, feature_key
+from edgetl.features.opening import open_store
 from edgetl.features.pipeline import Tap
 from edgetl.preprocess import Preprocess
 
@@ -53,14 +54,15 @@ def extract_parts(
     with contextlib.ExitStack() as stack:
         store = None
         if cache:
-            store = FeatureStore(
+            opened = open_store(
                 cache_dir() / "features",
                 feature_key(engine, preprocess, dtype=storage),
                 engine.dim,
                 dtype=storage,
                 about=about,
+                say=options.progress,
             )
-            stack.enter_context(store)
+            store = stack.enter_context(opened)
         return extract(
             [source for part in parts for source in part.sources],
             names=[name for part in parts for name in part.names],

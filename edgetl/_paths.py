@@ -13,7 +13,7 @@ def cache_dir() -> Path:
     named = os.environ.get("EDGETL_CACHE_DIR")
     if named:
         return Path(named).expanduser()
-    platformdirs = require("platformdirs", extra="train")
+    platformdirs = require("platformdirs", extra="demo")
     return Path(platformdirs.user_cache_path("edgetl", appauthor=False))
 
 

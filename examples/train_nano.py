@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 import edgetl
-from edgetl.backbones.nano import NAME, BranchedNano, untrained_nano
+from edgetl.backbones.nano import NAME
+from edgetl.backbones.nano_training import BranchedNano, untrained_nano
 from edgetl.backbones.recorded import read_record, save_recorded
 from edgetl.backbones.weights import read_weights
 from edgetl.data import load_unlabelled

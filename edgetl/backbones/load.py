@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgetl._extras import require
 from edgetl.backbone import Backbone
+from edgetl.errors import MissingDependencyError
 from edgetl.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def load_backbone(
     """Load a pretrained network as a backbone.
 
     Args:
-        name: ``"edgetl_nano"``, whose weights the package has; ``"mobilenetv2_100"`` or ``"resnet50.a1_in1k"`` (timm), ``"torchvision/resnet50"`` or
+        name: ``"edgetl_nano"``, whose weights come with the package and which needs no torch;
+            ``"mobilenetv2_100"`` or ``"resnet50.a1_in1k"`` (timm), ``"torchvision/resnet50"`` or
             ``"torchvision/resnet50.IMAGENET1K_V1"``, the image half of an image-text pair such as
             ``"open_clip/ViT-B-32.laion2b_s34b_b79k"`` or ``"hf-clip/FOLDER"``, or the path of an
             ONNX file, which must end in ``.onnx``; a ``~`` at its beginning is the home folder. A
@@ -47,11 +49,14 @@ def load_backbone(
         from edgetl.backbones.onnx_file import load_onnx_file
 
         return load_onnx_file(Path(name).expanduser(), preprocess=preprocess)
-    require("torch", extra="train")
     if name == "edgetl_nano":
         from edgetl.backbones.nano import load_nano
 
         return load_nano(path, preprocess=preprocess)
+    try:
+        require("torch", extra="train")
+    except MissingDependencyError as error:
+        raise MissingDependencyError(f"{error}; edgetl_nano and ONNX files need none") from None
     if name.startswith("torchvision/"):
         from edgetl.backbones.torchvision import load_torchvision
 
@@ -75,7 +80,8 @@ def untrained_backbone(
     """Build a network with random weights, to be trained.
 
     Args:
-        name: A timm name or ``"torchvision/NAME"``.
+        name: A timm name, ``"torchvision/NAME"``, or ``"edgetl_nano"``, which is given the branches
+            it is trained with.
         seed: Of the weights; torch's own generator is left as it was.
         preprocess: How images become the input; if None, as pretrained weights would want it.
 
@@ -84,6 +90,10 @@ def untrained_backbone(
         ValueError: No network has this name, or it can't take what `preprocess` gives.
     """
     torch = require("torch", extra="train")
+    if name == "edgetl_nano":
+        from edgetl.backbones.nano_training import untrained_nano
+
+        return untrained_nano(seed=seed, preprocess=preprocess)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name.startswith("torchvision/"):

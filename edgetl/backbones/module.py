@@ -18,16 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from edgetl._extras import require
-from edgetl.backbones.onnx_ends import MAX_BYTES
+from edgetl.backbones.onnx_ends import MAX_BYTES, OPSET
 from edgetl.backbones.source_classifier import SourceClassifier
+from edgetl.backbones.tensors import hash_arrays
 from edgetl.errors import WeightsError
 from edgetl.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from edgetl.backbones.text_tower import TextTower
-
-OPSET = 18
-"""The ONNX operator set of exported graphs: ONNX Runtime since 1.14, TensorRT since 8.6."""
 
 
 class ModuleBackbone:
@@ -145,9 +143,9 @@ class ModuleBackbone:
 
 def hash_tensors(digest: Any, tensors: Mapping[str, torch.Tensor]) -> None:
     """Feed every tensor with its name and type, in the order of names, to a hash of `hashlib`."""
-    for name, tensor in sorted(tensors.items()):
-        if name.endswith("num_batches_tracked"):  # counts training steps; no feature sees it
-            continue
-        values = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
-        digest.update(values.reshape(-1).view(np.uint8).data)
+    arrays = {
+        name: tensor.detach().cpu().contiguous().numpy()
+        for name, tensor in tensors.items()
+        if not name.endswith("num_batches_tracked")  # counts training steps; no feature sees it
+    }
+    hash_arrays(digest, arrays)

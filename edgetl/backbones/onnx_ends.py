@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from edgetl._extras import require
 
+OPSET = 18
+"""The operator set of graphs made here: ONNX Runtime since 1.14, TensorRT since 8.6."""
 MAX_BYTES = 2**31 - 2**24
 """The largest graph: a protobuf message, and so an ONNX file, ends at 2 GiB."""
 
@@ -56,7 +58,7 @@ def free_batch(graph: Any, *, batch: int | None) -> None:
     """
     if batch is None:
         return
-    numpy_helper = require("onnx", extra="train").numpy_helper
+    numpy_helper = require("onnx", extra="demo").numpy_helper
     constants = {item.name: item for item in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
@@ -75,7 +77,7 @@ def free_batch(graph: Any, *, batch: int | None) -> None:
 
 def add_pooling(graph: Any, source: str, *, layout: Literal["nchw", "nhwc"]) -> str:
     """Average a map over its pixels: (n, c, h, w) or (n, h, w, c) to (n, c); returns its name."""
-    make_node = require("onnx", extra="train").helper.make_node
+    make_node = require("onnx", extra="demo").helper.make_node
     if layout == "nhwc":
         turned = f"{source}_nchw"
         graph.node.append(make_node("Transpose", [source], [turned], perm=[0, 3, 1, 2]))

@@ -107,7 +107,7 @@ class OnnxFileBackbone:
 
     @functools.cached_property
     def _feature_bytes(self) -> bytes:
-        onnx = require("onnx", extra="train")
+        onnx = require("onnx", extra="demo")
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         graph = model.graph
@@ -132,7 +132,7 @@ class OnnxFileBackbone:
 
 
 def _read(path: Path) -> Any:
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     if not path.is_file():
         raise WeightsError(f"the ONNX file {path} does not exist")
     beside = sum(item.stat().st_size for item in path.parent.glob(f"{path.name}*"))
@@ -171,7 +171,7 @@ def _stored_preprocess(metadata: dict[str, str], path: Path) -> Preprocess:
 def _find_input(model: Any, path: Path) -> Any:
     weights = {item.name for item in model.graph.initializer}
     inputs = [item for item in model.graph.input if item.name not in weights]
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     if len(inputs) != 1:
         raise ValueError(
             f"{path} has {len(inputs)} inputs ({', '.join(item.name for item in inputs)}); "

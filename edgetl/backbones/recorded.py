@@ -11,12 +11,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from edgetl._extras import require
 from edgetl.errors import WeightsError
 from edgetl.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import torch
 
 _BACKBONE, _PREPROCESS = "edgetl.backbone", "edgetl.preprocess"
 
@@ -38,6 +40,8 @@ def save_recorded(
         preprocess: How photos become its input.
         more: Further metadata.
     """
+    import torch
+
     tensors = {
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in module.state_dict().items()
@@ -79,10 +83,15 @@ def read_record(path: Path) -> dict[str, str]:
     if path.suffix != ".safetensors" or not path.is_file():
         return {}
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError):
         return {}  # reading the tensors will say what is wrong with it
+
+
+def recorded_backbone(path: Path) -> str | None:
+    """The network that the weights at `path` are of, if the file says so."""
+    return read_record(path).get(_BACKBONE)
 
 
 def recorded_preprocess(path: Path | None, name: str) -> Preprocess | None:

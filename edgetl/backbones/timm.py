@@ -18,6 +18,7 @@ import torch
 from edgetl._extras import require
 from edgetl.backbones.hub import fetch_from_hub, fetch_from_url
 from edgetl.backbones.module import ModuleBackbone
+from edgetl.backbones.nano import NAME as NANO
 from edgetl.backbones.recorded import recorded_preprocess
 from edgetl.backbones.source_classifier import find_source_classifier
 from edgetl.backbones.weights import AUXILIARY, StateDict, fit_weights, read_weights
@@ -104,12 +105,12 @@ def preprocess_of(config: dict[str, Any], name: str) -> Preprocess:
 def _check_name(timm: Any, name: str) -> None:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        close = difflib.get_close_matches(architecture, [*timm.list_models(), NANO], n=3)
         hint = (
             f"did you mean {' or '.join(close)}?"
             if close
-            else "a backbone is a name of timm's, torchvision/NAME, open_clip/NAME.TAG, "
-            "hf-clip/FOLDER, or the path of an .onnx file"
+            else f"a backbone is {NANO}, a name of timm's, torchvision/NAME, "
+            "open_clip/NAME.TAG, hf-clip/FOLDER, or the path of an .onnx file"
         )
         raise ValueError(f"timm has no network {architecture!r}; {hint}")
     if tag and name not in timm.list_pretrained(architecture + ".*"):

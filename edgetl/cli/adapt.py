@@ -40,8 +40,8 @@ def add_parser(verbs: Verbs) -> None:
     )
     add_backbone(
         parser,
-        "a timm name, torchvision/NAME, the path of an ONNX file, or an image-text pair: "
-        "open_clip/NAME.TAG or hf-clip/FOLDER",
+        "edgetl_nano, a timm name, torchvision/NAME, the path of an ONNX file, or an image-text "
+        "pair: open_clip/NAME.TAG or hf-clip/FOLDER",
     )
     parser.add_argument("--head", choices=_HEADS, default="auto", help="default: auto")
     add_method(parser)

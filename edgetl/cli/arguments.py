@@ -28,10 +28,15 @@ def add_verb(
 
 def add_backbone(
     parser: argparse.ArgumentParser,
-    names: str = "a timm name, torchvision/NAME, or the path of an ONNX file",
+    names: str = "edgetl_nano, a timm name, torchvision/NAME, or the path of an ONNX file",
 ) -> None:
     """Add ``--backbone``, whose help is `names`, and ``--weights``."""
-    parser.add_argument("--backbone", required=True, help=names)
+    parser.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help=f"{names} (default: the best whose weights are on this machine, or else edgetl_nano, "
+        "which comes with edgetl)",
+    )
     parser.add_argument("--weights", metavar="FILE", help="safetensors or state-dict file")
 
 

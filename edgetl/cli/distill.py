@@ -31,7 +31,9 @@ def add_parser(verbs: Verbs) -> None:
         metavar="FILE",
         help="weights file of the teacher; with several, once for each, in their order",
     )
-    parser.add_argument("--student", required=True, help="a timm name, or torchvision/NAME")
+    parser.add_argument(
+        "--student", required=True, help="edgetl_nano, a timm name, or torchvision/NAME"
+    )
     parser.add_argument("--student-weights", metavar="FILE", help="what the student begins with")
     parser.add_argument(
         "--untrained", action="store_true", help="the student begins with random weights"

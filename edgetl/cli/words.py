@@ -83,6 +83,11 @@ def run_words(method: Method, arguments: argparse.Namespace) -> int:
     ]
     if useless or arguments.head != "auto":
         raise ValueError(f"{', '.join(useless) or '--head'} has no use without DATA")
+    if arguments.backbone is None:
+        raise ValueError(
+            "words need an image-text pair: name one with --backbone, such as "
+            "open_clip/ViT-B-32.laion2b_s34b_b79k"
+        )
     assert isinstance(method, Zeroshot)  # `worded` has looked
     bundle = from_words(
         [name.strip() for name in arguments.labels.split(",") if name.strip()],

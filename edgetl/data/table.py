@@ -122,8 +122,8 @@ def _read_csv(path: Path, columns: Columns) -> _Rows:
 
 
 def _read_parquet(path: Path, columns: Columns) -> _Rows:
-    parquet = require("pyarrow.parquet", extra="train")
-    invalid = (require("pyarrow", extra="train").ArrowException, UnicodeDecodeError)
+    parquet = require("pyarrow.parquet", extra="cache")
+    invalid = (require("pyarrow", extra="cache").ArrowException, UnicodeDecodeError)
     try:
         # One file, even where folders above are named like partitions ("split=train").
         with parquet.ParquetFile(path) as file:

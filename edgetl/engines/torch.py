@@ -64,9 +64,9 @@ class TorchEngine:
 
     def __init__(self, backbone: TorchNetwork, *, target: Torch | None = None) -> None:
         self.target = target or Torch()
+        version = require("torch", extra="train").__version__
         if not hasattr(backbone, "module"):
             raise TypeError("this backbone has no torch module; use the OnnxRuntime target")
-        version = require("torch", extra="train").__version__
         self._device = find_device(self.target.device)
         self._backbone = backbone
         self.dim = backbone.dim

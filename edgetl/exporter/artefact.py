@@ -147,7 +147,7 @@ def build_float(
         ParityError: The new graph gives other features.
         DataError: None of the samples can be read.
     """
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     model = onnx.load_model_from_string(graph)
     if foldable(model):
         model = fold_graph(model)
@@ -207,7 +207,7 @@ def build_for_onnxruntime(
     if result.chosen is None:
         kind = AccuracyError if result.failure == "inaccurate" else BudgetError
         raise kind(f"{result.reason}; this was tried:\n{search_table(result)}")
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     return dataclasses.replace(
         twin,
         model=onnx.load_model_from_string(result.chosen.graph),

@@ -100,7 +100,7 @@ def _observed(model: Any, threads: int) -> tuple[Any, list[str]]:
 
     Nothing is fused: every tensor is wanted, and a fused one would not be computed.
     """
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     runtime = require("onnxruntime", extra="ort")
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

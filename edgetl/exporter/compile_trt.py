@@ -83,7 +83,7 @@ def build_engine(
     """
     backend = find_backend(ahead_of_time=ahead_of_time)
     content = _read(graph)
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's error, whose class moved between versions

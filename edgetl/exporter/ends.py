@@ -41,7 +41,7 @@ def with_uint8_input(model: Any, preprocess: Preprocess) -> tuple[Any, Preproces
     Raises:
         ValueError: The graph has no such input, or already takes bytes.
     """
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     image = _image(model)
     if preprocess.dtype != "float32" or image.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
         raise ValueError("the graph already normalises: its input must be float32 to be changed")
@@ -84,7 +84,7 @@ def fix_batch(model: Any, n: int | None) -> Any:
     Raises:
         ValueError: `n` is below 1, or the graph's inside has another batch length built in.
     """
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     if n is not None and (isinstance(n, bool) or n < 1):
         raise ValueError(f"a batch has at least 1 sample, got {n}")
     model = _copy(model)

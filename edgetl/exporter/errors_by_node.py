@@ -29,7 +29,7 @@ def node_errors(model: Any, quantized: bytes, samples: NDArray[Any]) -> dict[str
     Returns:
         Name of the float tensor to its ratio.
     """
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     twin = onnx.load_model_from_string(quantized)
     made = {name for node in model.graph.node for name in node.output}
     pairs = {

@@ -56,7 +56,7 @@ def fold_graph(model: Any) -> Any:
     Raises:
         WeightsError: ONNX Runtime can't load the graph, or it is 2 GiB or larger.
     """
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     plain = _without_weights_as_inputs(model)
     simple = _optimise(onnx, plain)
     _restore(plain, simple)

@@ -48,7 +48,7 @@ def fuse_head(model: Any, head: Head, labels: Sequence[str]) -> Any:
         ValueError: The head has other features or classes than the graph and the labels, a weight
             that float32 can't hold, or the graph's operator set is older than 13.
     """
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     features = _features(onnx, model)
     dim = shape_of(features)[1]
     if dim not in (None, head.n_features_in_):

@@ -67,7 +67,7 @@ def feature_graph(
         WeightsError: The network can't be written as ONNX.
         ValueError: `probe` is empty or of another shape than the backbone's input.
     """
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     if probe.shape[1:] != backbone.preprocess.shape or len(probe) == 0:
         raise ValueError(
             f"probe must have the shape (n, {', '.join(map(str, backbone.preprocess.shape))}) with "
@@ -121,7 +121,10 @@ def _key(backbone: Backbone) -> str:
     """What decides the file: the backbone, and the programs that write it."""
     parts = [str(_LAYOUT), backbone.name, backbone.fingerprint]
     for package in ("torch", "onnx", "onnxscript"):
-        parts.append(f"{package} {importlib.metadata.version(package)}")
+        try:
+            parts.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue  # what a backbone without torch does not need
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 

@@ -91,10 +91,10 @@ def cast_floats(model: Any, to: HalfType, *, keep: Collection[str] = KEEP) -> An
     """
     if to not in _OPSET:
         raise ValueError(f"to must be one of {tuple(_OPSET)}, got {to!r}")
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     result = raise_opset(model, _OPSET[to])
     if result.functions:
-        result = require("onnx.inliner", extra="train").inline_local_functions(result)
+        result = require("onnx.inliner", extra="demo").inline_local_functions(result)
     _constants_to_initializers(result.graph)
     decisions = Decisions(result, keep={*keep, *_NEVER[to]}, to=to)
     _Rewriter(onnx, result.graph, decisions, to).run()
@@ -115,7 +115,7 @@ def store_half(model: Any) -> Any:
     Raises:
         MissingDependencyError: onnx is not installed.
     """
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     result = copy_model(model)
     graph = result.graph
     _constants_to_initializers(graph)
@@ -153,11 +153,11 @@ def raise_opset(model: Any, version: int) -> Any:
     Raises:
         WeightsError: onnx can't convert the graph.
     """
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     standard = next((x for x in model.opset_import if x.domain in ("", "ai.onnx")), None)
     if standard is None or standard.version >= version:
         return copy_model(model)
-    converter = require("onnx.version_converter", extra="train")
+    converter = require("onnx.version_converter", extra="demo")
     try:
         result = converter.convert_version(model, version)
     except Exception as error:  # its exception classes share no base
@@ -278,7 +278,7 @@ def _float_values(onnx: Any, tensor: Any) -> NDArray[np.float32] | None:
 
 def _constants_to_initializers(graph: Any) -> None:
     """Make initializers of Constant nodes that hold float32, so that only one kind is left."""
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     outputs = {item.name for item in graph.output}
     nodes = []
     for node in graph.node:

@@ -39,7 +39,7 @@ class Decisions:
     def __init__(
         self, model: Any, *, keep: Collection[str], to: Literal["float16", "bfloat16"]
     ) -> None:
-        self._onnx = require("onnx", extra="train")
+        self._onnx = require("onnx", extra="demo")
         self.dtype = self._numpy_type(to)
         self.largest = float(np.finfo(np.float16).max) if to == "float16" else 3.3895314e38
         self._to = to
@@ -181,7 +181,7 @@ def _allowed(
     operator: str, version: int, domain: str, half: str
 ) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
     """Which inputs and outputs of an operator may have a type; none if nobody knows it."""
-    defs = require("onnx.defs", extra="train")
+    defs = require("onnx.defs", extra="demo")
     try:
         schema = defs.get_schema(operator, version, domain)
     except defs.SchemaError:

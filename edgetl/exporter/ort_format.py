@@ -69,7 +69,7 @@ def required_operators(model: bytes, *, level: Level = "portable") -> str:
         ValueError: `level` is unknown.
     """
     _check_level(level)
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     found: set[tuple[str, int, str]] = set()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "graph.onnx"

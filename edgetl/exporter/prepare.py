@@ -20,7 +20,7 @@ def prepare(model: Any) -> Any:
     Args:
         model: onnx.ModelProto in float32; not changed.
     """
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     _name_nodes(copy.graph)

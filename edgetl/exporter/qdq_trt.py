@@ -223,7 +223,7 @@ class _Quantizer:
     def __init__(
         self, graph: Any, plan: _Plan, scales: Mapping[str, NDArray[np.float32]], *, half: bool
     ) -> None:
-        self._onnx = require("onnx", extra="train")
+        self._onnx = require("onnx", extra="demo")
         self._graph = graph
         self._plan = plan
         self._scales = scales

@@ -110,13 +110,13 @@ def quantize(
     ]
     if not chosen:
         raise ValueError("every node stays float, so there is nothing to quantize")
-    quantization = require("onnxruntime.quantization", extra="train")
+    quantization = require("onnxruntime.quantization", extra="demo")
     kinds = {"u8": quantization.QuantType.QUInt8, "s8": quantization.QuantType.QInt8}
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     with _quiet():
-        quantizer = require("onnxruntime.quantization.qdq_quantizer", extra="train").QDQQuantizer(
+        quantizer = require("onnxruntime.quantization.qdq_quantizer", extra="demo").QDQQuantizer(
             copy,
             config.per_channel,
             config.seven_bit,
@@ -184,7 +184,7 @@ def correct_biases(
     Returns:
         How many biases were changed.
     """
-    numpy_helper = require("onnx", extra="train").numpy_helper
+    numpy_helper = require("onnx", extra="demo").numpy_helper
     holders = {item.name: item for item in quantized.graph.initializer}
     exact = {item.name: item for item in model.graph.initializer}
     originals = {node.name: node for node in model.graph.node}
@@ -223,7 +223,7 @@ def _mean_response(error: NDArray[np.float64], mean: NDArray[np.float64]) -> NDA
 
 def _dequantize(node: Any, holders: Mapping[str, Any]) -> NDArray[np.float64]:
     """What a DequantizeLinear makes of a constant, along its axis."""
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     values, scale, *zero = (
         onnx.numpy_helper.to_array(holders[name]).astype(np.float64) for name in node.input
     )
@@ -237,7 +237,7 @@ def _dequantize(node: Any, holders: Mapping[str, Any]) -> NDArray[np.float64]:
 
 
 def _tensors_data(ranges: Mapping[str, tuple[float, float]]) -> Any:
-    calibrate = require("onnxruntime.quantization.calibrate", extra="train")
+    calibrate = require("onnxruntime.quantization.calibrate", extra="demo")
     return calibrate.TensorsData(
         calibrate.CalibrationMethod.MinMax,
         {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()},

@@ -67,7 +67,7 @@ def regions(model: Any, config: QuantConfig) -> list[frozenset[str]]:
 
 def _kinds(model: Any) -> dict[str, str]:
     """Node name to what kind of convolution or product it is, where that matters."""
-    attribute = require("onnx", extra="train").helper.get_attribute_value
+    attribute = require("onnx", extra="demo").helper.get_attribute_value
     shapes = {
         item.name: [dimension.dim_value for dimension in item.type.tensor_type.shape.dim]
         for item in (*model.graph.value_info, *model.graph.output)

@@ -55,7 +55,7 @@ def refuse_asymmetric(model: Any) -> None:
             the first.
         MissingDependencyError: onnx is not installed.
     """
-    onnx = require("onnx", extra="train")
+    onnx = require("onnx", extra="demo")
     graph = model.graph
     types = {item.name: item.data_type for item in graph.initializer}
     tensors = {item.name: item for item in graph.initializer}

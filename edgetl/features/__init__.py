@@ -1,4 +1,4 @@
-"""Features, computed once: keyed, stored, resumed (workstation side, extra ``train``)."""
+"""Features, computed once: keyed, kept with the extra ``cache``, resumed (workstation side)."""
 
 from edgetl.features.extract import Extraction, ExtractOptions, Skipped, extract
 from edgetl.features.key import feature_key

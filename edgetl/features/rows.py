@@ -32,7 +32,7 @@ def row_checks(digests: NDArray[np.uint8], features: NDArray[Any]) -> NDArray[np
 
 def to_arrow(digests: NDArray[np.uint8], features: NDArray[Any], about: str) -> pa.Table:
     """Rows as an Arrow table: digests (n, 32), features (n, dim), and their checksums."""
-    arrow = require("pyarrow", extra="train")
+    arrow = require("pyarrow", extra="cache")
     feature = arrow.list_(arrow.from_numpy_dtype(features.dtype), features.shape[1])
     data = arrow.py_buffer(np.ascontiguousarray(digests))
     columns = [
@@ -70,7 +70,7 @@ def to_features(column: pa.Array | pa.ChunkedArray, dim: int) -> NDArray[Any]:
 
 def fits(schema: pa.Schema, dim: int, dtype: np.dtype[Any]) -> bool:
     """Whether a schema is ours, as far as it matters (Lance changes the nullability)."""
-    arrow = require("pyarrow", extra="train")
+    arrow = require("pyarrow", extra="cache")
     if schema.names != COLUMNS:
         return False
     digest, feature, check = schema.types

@@ -60,7 +60,7 @@ class LanceTable:
         self.path = path
         self.dim = dim
         self.dtype = np.dtype(dtype)
-        self._lance = require("lance", extra="train")
+        self._lance = require("lance", extra="cache")
         self._dataset: Any = None
         self.unreadable: list[int] = []
         """Numbers of the fragments that could not be read when the table was last loaded."""
@@ -341,7 +341,7 @@ class Description:
 
 def describe(path: Path) -> Description | None:
     """Describe the newest version of a dataset that can be opened; None if there is none."""
-    lance = require("lance", extra="train")
+    lance = require("lance", extra="cache")
     unreadable = 0
     for manifest in sorted(path.glob("_versions/*.manifest"), key=_version, reverse=True):
         try:

@@ -31,7 +31,7 @@ def torch_module(network: Backbone, method: str) -> Any:
     if module is None:
         raise ValueError(
             f"method {method} changes weights, and {network.name} is no torch module; use a timm "
-            "or torchvision backbone"
+            "or torchvision backbone, or edgetl_nano"
         )
     return module
 

@@ -62,13 +62,13 @@ class Finetune(Recipe, Method):
 
     def network(self, task: NetworkTask) -> Backbone:
         """Train the network's last stages; the given network is left as it is."""
-        if not isinstance(task.network, ModuleBackbone):
+        if not hasattr(task.network, "module"):
             raise TypeError(
                 f"{task.network.name} has no torch module to train; fine-tuning needs a timm or "
-                "torchvision network"
+                "torchvision network, or edgetl_nano"
             )
         tuned = finetune(
-            task.network,
+            cast("ModuleBackbone", task.network),
             task.train.sources,
             task.train.targets,
             recipe=self.recipe,

@@ -14,8 +14,11 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
+from edgetl.errors import MissingDependencyError
 from edgetl.transfer.method import Method
 from edgetl.transfer.names import METHODS
+
+_OF_TRAIN = ("torch", "torchvision", "timm")
 
 
 def load_method(name: str, options: Mapping[str, str] | None = None) -> Method:
@@ -35,7 +38,16 @@ def load_method(name: str, options: Mapping[str, str] | None = None) -> Method:
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise ValueError(f"no method is called {name!r}{hint}; there are {', '.join(METHODS)}")
     module, _, attribute = METHODS[name].partition(":")
-    kind = cast("type[Method]", getattr(importlib.import_module(module), attribute))
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _OF_TRAIN:
+            raise
+        raise MissingDependencyError(
+            f"method {name} needs {error.name}, which is not installed; install it with: "
+            "pip install 'edgetl[train]'"
+        ) from None
+    kind = cast("type[Method]", getattr(found, attribute))
     hints = typing.get_type_hints(kind)
     known = [item.name for item in dataclasses.fields(kind)]
     values = {}
