@@ -20,7 +20,7 @@ class Backbone(Protocol):
 
     One that comes from torch also has ``module``, the ``torch.nn.Module`` in evaluation mode that
     maps (n, 3, h, w) to (n, dim), and ``source_classifier``, what it was pretrained with, or None;
-    one from an ONNX file has neither.
+    one from an ONNX file has neither. edgetl_nano has ``module`` where torch is installed.
     """
 
     @property

@@ -20,6 +20,9 @@ _TEXT = (
     "Exits with 0 if a bundle can run here, with 3 if not."
 )
 
+_MARKS = {"demo": "onnx", "train": "torch"}
+"""Extras of workstations, each with a package that the smaller ones do not bring."""
+
 
 def add_parser(verbs: Verbs) -> None:
     """Add the verb to the command line."""
@@ -123,10 +126,10 @@ def _rows(inventory: Inventory) -> dict[str, str]:
     for extra, packages in inventory.packages.items():
         if extra == "":
             rows["packages"] = _versions(packages)
-        elif extra == "train":
-            absent = "torch" in packages and packages["torch"] is None
-            rows["extra train"] = (
-                "not installed; pip install 'edgetl[train]'" if absent else _versions(packages)
+        elif extra in _MARKS:
+            absent = packages.get(_MARKS[extra], "") is None
+            rows[f"extra {extra}"] = (
+                f"not installed; pip install 'edgetl[{extra}]'" if absent else _versions(packages)
             )
     rows["cache"] = inventory.cache or "nowhere: set EDGETL_CACHE_DIR (platformdirs is missing)"
     rows["network"] = "offline" if inventory.offline else "may be used"
