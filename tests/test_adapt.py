@@ -37,8 +37,8 @@ FLOWERS = ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("shared-cache")
+def cache(make_cache):
+    return make_cache()
 
 
 @pytest.fixture(autouse=True)
