@@ -18,7 +18,6 @@ from edgetl.bundle.delta_make import make_delta
 from edgetl.bundle.sign import SigningKey, key_id
 from edgetl.heads import KnnHead, LdaHead, PrototypeHead, RidgeHead, SoftmaxHead
 
-ORDER = 2**252 + 27742317777372353535851937790883648493
 RAW = (serialization.Encoding.Raw, serialization.PublicFormat.Raw)
 
 

@@ -7,7 +7,9 @@ import capi
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from test_capi_delta import ORDER, RAW
+from test_capi_delta import RAW
+
+ORDER = 2**252 + 27742317777372353535851937790883648493
 
 _SHIM = """
 #include "ed25519.h"
