@@ -22,24 +22,18 @@ first, without a warm-up: read its ratio as a size, not to the digit.
 
 from __future__ import annotations
 
-import hashlib
 import sys
-import tempfile
 import time
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from measure import ASSETS, Bar, finish, interleaved, machine, parser
 from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV
 
-from edgetl.backbones import load_backbone
-from edgetl.data import load_dataset
-from edgetl.decode import read_image
-from edgetl.engines import OrtEngine
-from edgetl.exporter.graph import feature_graph
-from edgetl.features import ExtractOptions, extract
+from edgetl._adapt import AdaptOptions
+from edgetl._fewshot import task_features
+from edgetl.features import ExtractOptions
 from edgetl.heads import RidgeHead, SoftmaxHead, select_head
 from edgetl.heads.folds import stratified_folds
 from edgetl.heads.ridge import ALPHAS
@@ -63,32 +57,16 @@ class Task:
     y_test: np.ndarray
 
 
-def real_task(name: str, cache: Path) -> Task:
-    """Features of mobilenetv2_100 on photos, as `edgetl.adapt` computes them."""
-    weights = ASSETS / "weights" / "mobilenetv2_100.safetensors"
-    backbone = load_backbone("mobilenetv2_100", weights)
-    file = cache / f"{name}-{hashlib.sha256(backbone.fingerprint.encode()).hexdigest()[:16]}.npz"
-    train, test = load_dataset(ASSETS / "data" / name).split()
-    if not file.is_file():
-        say(f"extracting features of {name}")
-        images = [read_image(x, preprocess=backbone.preprocess) for x in train.sources[:8]]
-        probe = np.stack([backbone.preprocess.apply(image) for image in images])
-        graph = feature_graph(backbone, probe=probe, cache_dir=cache)
-        engine = OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
-        features = [
-            extract(
-                part.sources,
-                names=part.names,
-                engine=engine,
-                preprocess=backbone.preprocess,
-                store=None,
-                options=ExtractOptions(strict=True),
-            ).features
-            for part in (train, test)
-        ]
-        np.savez(file, train=features[0], test=features[1])
-    with np.load(file) as features:
-        return Task(name, features["train"], train.targets, features["test"], test.targets)
+def real_task(name: str) -> Task:
+    """Features of mobilenetv2_100 on photos, as `edgetl.adapt` computes them; it caches them."""
+    say(f"features of {name}")
+    train, test, _ = task_features(
+        ASSETS / "data" / name,
+        backbone="mobilenetv2_100",
+        weights=ASSETS / "weights" / "mobilenetv2_100.safetensors",
+        options=AdaptOptions(storage="float32", extract=ExtractOptions(strict=True)),
+    )
+    return Task(name, train.features, train.targets, test.features, test.targets)
 
 
 def synthetic_task(tasks: list[Task], samples: int) -> Task:
@@ -250,9 +228,7 @@ def main() -> int:
     options.add_argument("--samples", type=int, default=50_000, help="synthetic samples")
     options.add_argument("--repeats", type=int, default=5, help="of each real comparison")
     arguments = options.parse_args()
-    cache = Path(tempfile.gettempdir()) / "edgetl-benchmark-heads"
-    cache.mkdir(exist_ok=True)
-    real = [real_task(name, cache) for name in REAL]
+    real = [real_task(name) for name in REAL]
     jobs: list[tuple[Task, int]] = []
     if arguments.only != "synthetic":
         jobs += [(task, arguments.repeats) for task in real]

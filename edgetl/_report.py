@@ -21,6 +21,7 @@ from edgetl.bundle.evidence import HeadRecord, RunRecord
 from edgetl.data import Dataset, load_dataset
 from edgetl.errors import DataError, EdgetlError
 from edgetl.evaluate import evaluate_head
+from edgetl.exporter.samples import TEST_DATA, split_as_recorded
 from edgetl.features import ExtractOptions
 from edgetl.report.answers import Answers
 from edgetl.report.page import render
@@ -142,7 +143,7 @@ def _answered(
 def _test_place(bundle: Bundle, task: str) -> str | None:
     """Where the samples are that the bundle was measured on, or that they were split off from."""
     provenance = bundle.manifest.record(task).provenance
-    place = provenance.get("test_data" if "test_data" in provenance else "data")
+    place = provenance.get(TEST_DATA if TEST_DATA in provenance else "data")
     return place if isinstance(place, str) else None
 
 
@@ -162,13 +163,10 @@ def _recorded(bundle: Bundle, task: str, place: str) -> Dataset:
     record = bundle.manifest.record(task)
     shipped = record.labels if record.update is None else record.update.base_labels
     found = load_dataset(place, labels=shipped)
-    if record.provenance.get("test_data"):
+    if record.provenance.get(TEST_DATA):
         test = found.part("test")
     else:
-        _, test = found.split(
-            test_fraction=record.provenance.get("test_fraction", 0.2),
-            seed=record.provenance.get("seed", 0),
-        )
+        _, test = split_as_recorded(found, record.provenance)
     if shipped == record.labels:
         return test
     known = [index for index, code in enumerate(test.targets) if shipped[code] in record.labels]

@@ -44,8 +44,7 @@ DECODER: str = f"simplejpeg {simplejpeg.__version__}, pillow {PIL.__version__}"
 """The decoders whose versions decide the pixels; part of the key of every cached feature."""
 
 MAX_PIXELS = 2 * 89_478_485
-"""Larger images are refused before any memory is taken: twice Pillow's MAX_IMAGE_PIXELS, where
-Pillow itself stops warning and refuses."""
+"""Larger images are refused before any memory is taken, as Pillow does from this size on."""
 
 MAX_SIDE = 1 << 20
 """Longest side in pixels."""
@@ -184,10 +183,8 @@ def _decode(data: bytes, preprocess: Preprocess) -> NDArray[np.uint8]:
 
 def _check_size(height: int, width: int) -> None:
     if height * width > MAX_PIXELS or max(height, width) > MAX_SIDE:
-        raise DataError(
-            f"too large: {width} x {height} pixels; the limit is {MAX_PIXELS} pixels, "
-            f"{MAX_SIDE} to a side"
-        )
+        limit = f"the limit is {MAX_PIXELS} pixels, {MAX_SIDE} to a side"
+        raise DataError(f"too large: {width} x {height} pixels; {limit}")
 
 
 # ---- JPEG ---------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -17,6 +18,51 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "kits"))  # for `colours`
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Makes a folder's content once for all processes of the tests: ``once(name, make)``.
+
+    ``make(folder)`` runs in the process that comes first; others wait for it, and find the folder.
+    """
+    import fcntl
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # the processes' folders lie side by side
+    root = root / "once"
+    root.mkdir(exist_ok=True)
+
+    def once(name, make):
+        folder, made = root / name, root / f"{name}.made"
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of one that failed half way
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def make_cache(once, tmp_path_factory):
+    """Makes empty folders for EDGETL_CACHE_DIR, which have one cache of graphs between them.
+
+    To export a real network takes seconds. What the cache of graphs itself does, is tested in
+    folders of tests' own.
+    """
+    graphs = once("graphs", lambda folder: None)
+
+    def make():
+        folder = tmp_path_factory.mktemp("shared-cache")
+        (folder / "graphs").symlink_to(graphs)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +92,7 @@ def copy_flowers(assets):
 
 
 @pytest.fixture(scope="session")
-def flowers(assets, request):
+def flowers(assets, make_cache, request):
     """(X_train, y_train, X_test, y_test) of mobilenetv2_100, 1,280 features, 5 classes.
 
     They take half a minute, and are kept in pytest's cache.
@@ -55,46 +101,44 @@ def flowers(assets, request):
 
     import numpy as np
 
+    from edgetl._adapt import AdaptOptions
+    from edgetl._fewshot import task_features
     from edgetl.backbones import load_backbone
-    from edgetl.data import load_dataset
-    from edgetl.decode import read_image
-    from edgetl.engines import OrtEngine
-    from edgetl.exporter.graph import feature_graph
-    from edgetl.features import ExtractOptions, extract
+    from edgetl.features import ExtractOptions
 
-    backbone = load_backbone("mobilenetv2_100", assets / "weights/mobilenetv2_100.safetensors")
-    parts = load_dataset(assets / "data/flower_photos").split()
-    key = hashlib.sha256(backbone.fingerprint.encode()).hexdigest()[:16]
-    folder = request.config.cache.mkdir("flower_features")
-    file = folder / f"{key}.npz"
-    with (folder / "lock").open("w") as lock:
+    weights = assets / "weights/mobilenetv2_100.safetensors"
+    identity = load_backbone("mobilenetv2_100", weights).fingerprint
+    folder = request.config.cache.mkdir("flowers")
+    file = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npz"
+    with (folder / "lock").open("w") as lock, pytest.MonkeyPatch.context() as patch:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the tests' other process waits and reads
         if not file.is_file():
-            images = [read_image(x, preprocess=backbone.preprocess) for x in parts[0].sources[:8]]
-            probe = np.stack([backbone.preprocess.apply(image) for image in images])
-            graph = feature_graph(backbone, probe=probe, cache_dir=folder)
-            engine = OrtEngine(graph.path, dim=graph.dim, graph_fingerprint=graph.fingerprint)
-            found = [
-                extract(
-                    part.sources,
-                    names=part.names,
-                    engine=engine,
-                    preprocess=backbone.preprocess,
-                    store=None,
-                    options=ExtractOptions(strict=True),
-                ).features
-                for part in parts
-            ]
-            np.savez(folder / "unfinished.npz", train=found[0], test=found[1])
+            patch.setenv("EDGETL_CACHE_DIR", str(make_cache()))
+            train, test, _ = task_features(
+                assets / "data/flower_photos",
+                backbone="mobilenetv2_100",
+                weights=weights,
+                options=AdaptOptions(cache=False, extract=ExtractOptions(strict=True)),
+            )
+            parts = {"train": train.features, "test": test.features}
+            codes = {"train_codes": train.targets, "test_codes": test.targets}
+            np.savez(folder / "unfinished.npz", **parts, **codes)
             (folder / "unfinished.npz").replace(file)
     with np.load(file) as kept:
-        return kept["train"], parts[0].targets, kept["test"], parts[1].targets
+        return kept["train"], kept["train_codes"], kept["test"], kept["test_codes"]
+
+
+@pytest.fixture(scope="session")
+def caches(tmp_path_factory):
+    """Paths where nothing is yet; to have pytest number thousands of folders takes long."""
+    root = tmp_path_factory.mktemp("caches")
+    return (root / str(number) for number in itertools.count())
 
 
 @pytest.fixture(autouse=True)
-def private_cache(tmp_path_factory, monkeypatch):
+def private_cache(caches, monkeypatch):
     """Keep every test out of the user's cache and off the network."""
-    monkeypatch.setenv("EDGETL_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("EDGETL_CACHE_DIR", str(next(caches)))
     monkeypatch.setenv("EDGETL_OFFLINE", "1")
     monkeypatch.setenv("EDGETL_REQUIRE_NATIVE", "1")
 

@@ -202,6 +202,7 @@ WORKSTATION = {
         "data",
         "errors",
         "evaluate",
+        "exporter",
         "features",
         "report",
         "runtime",

@@ -40,8 +40,8 @@ SLOWER = SearchOptions(rounds=0, seconds=0.02, allow_slower=True)
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("shared-cache")
+def cache(make_cache):
+    return make_cache()
 
 
 @pytest.fixture(autouse=True)

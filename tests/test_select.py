@@ -24,8 +24,8 @@ QUICK = SelectOptions(seconds=0.05, calls=10)
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("shared-cache")
+def cache(make_cache):
+    return make_cache()
 
 
 @pytest.fixture(autouse=True)

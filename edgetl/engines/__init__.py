@@ -9,7 +9,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgetl.engines.base import Engine, Output, Purpose, available_cores
+from edgetl.engines.base import Engine, Output, Prepared, Purpose, available_cores
 from edgetl.engines.openvino import OpenVinoEngine
 from edgetl.engines.ort import OrtEngine
 from edgetl.engines.parity import check_parity, cosines
@@ -34,6 +34,7 @@ __all__ = [
     "OpenVinoEngine",
     "OrtEngine",
     "Output",
+    "Prepared",
     "Purpose",
     "TensorRtEngine",
     "available_cores",
@@ -57,6 +58,7 @@ def open_engine(
     graph_fingerprint: str | None = None,
     purpose: Purpose = "extract",
     output: Output = "features",
+    prepared: Prepared | None = None,
     compiled: CompiledGraph | None = None,
     optimise: bool = True,
 ) -> Engine:
@@ -69,6 +71,8 @@ def open_engine(
         graph_fingerprint: The graph's fingerprint where it is known; its sha256 if None.
         purpose: What to be fast at.
         output: Which output to give; ``"probabilities"`` of a graph with its head inside.
+        prepared: What it is going to be given; a graph that takes something else is refused when it
+            is loaded. Not checked if None.
         compiled: For TensorRT, the engine that was compiled from this graph, if there is one.
         optimise: For ONNX Runtime, whether it may rewrite the graph; see `OrtEngine`.
 
@@ -84,6 +88,7 @@ def open_engine(
             graph_fingerprint=graph_fingerprint,
             purpose=purpose,
             output=output,
+            prepared=prepared,
             optimise=optimise,
         )
     if isinstance(target, OpenVino):
@@ -94,6 +99,7 @@ def open_engine(
             graph_fingerprint=graph_fingerprint,
             purpose=purpose,
             output=output,
+            prepared=prepared,
         )
     if isinstance(target, TensorRT):
         from edgetl.engines.tensorrt import TensorRtEngine
@@ -105,6 +111,7 @@ def open_engine(
             graph_fingerprint=graph_fingerprint,
             purpose=purpose,
             output=output,
+            prepared=prepared,
             compiled=compiled,
         )
     raise TypeError(

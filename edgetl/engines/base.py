@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,14 @@ ORT_FORMAT = b"ORTM"
 """Bytes 4 to 8 of a file in ONNX Runtime's own format."""
 
 _FLOAT32: np.dtype[Any] = np.dtype(np.float32)
+
+
+class Prepared(NamedTuple):
+    """What a graph is going to be given, where that is known beforehand."""
+
+    shape: tuple[int, ...]
+    """Of one sample."""
+    dtype: np.dtype[Any]
 
 
 class Engine(Protocol):
@@ -118,14 +126,42 @@ def check_batch(
     if not isinstance(batch, np.ndarray) or batch.dtype != dtype:
         found = batch.dtype if isinstance(batch, np.ndarray) else type(batch).__name__
         raise TypeError(f"a batch must be a {dtype} array, got {found}")
-    fits = batch.ndim == len(shape) + 1 and all(
-        wanted is None or wanted == found
-        for wanted, found in zip(shape, batch.shape[1:], strict=True)
-    )
-    if not fits:
-        wanted_text = ", ".join("any" if length is None else str(length) for length in shape)
-        raise ValueError(f"the graph takes batches of shape (n, {wanted_text}), got {batch.shape}")
+    if not (batch.ndim and _fits(batch.shape[1:], shape)):
+        raise ValueError(
+            f"the graph takes batches of shape (n, {_lengths(shape)}), got {batch.shape}"
+        )
     return np.ascontiguousarray(batch)
+
+
+def check_prepared(
+    prepared: Prepared | None, shape: tuple[int | None, ...], dtype: np.dtype[Any]
+) -> None:
+    """Check that a graph takes what it is going to be given; nothing is known of that if None.
+
+    Args:
+        prepared: What there will be.
+        shape: The graph's input without the batch dimension; None where any length will do.
+        dtype: The graph's input type.
+
+    Raises:
+        CorruptError: It takes something else: the graph, or what is said of it, was changed.
+    """
+    if prepared is not None and not (prepared.dtype == dtype and _fits(prepared.shape, shape)):
+        given = ", ".join(map(str, prepared.shape))
+        raise CorruptError(
+            f"the graph takes {dtype} of shape (n, {_lengths(shape)}), and the preprocessing that "
+            f"belongs to it gives {prepared.dtype} of shape (n, {given}): one of them was changed"
+        )
+
+
+def _fits(found: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(found) == len(wanted) and all(
+        length is None or length == given for length, given in zip(wanted, found, strict=True)
+    )
+
+
+def _lengths(shape: tuple[int | None, ...]) -> str:
+    return ", ".join("any" if length is None else str(length) for length in shape)
 
 
 def in_chunks(

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from edgetl._extras import require
 from edgetl.engines.base import (
     Output,
+    Prepared,
     Purpose,
     available_cores,
     check_batch,
+    check_prepared,
     engine_fingerprint,
     find_output,
     graph_identity,
@@ -76,6 +78,8 @@ class OpenVinoEngine:
         graph_fingerprint: The graph's fingerprint where it is known; its sha256 if None.
         purpose: What to be fast at.
         output: Which output to give; ``"probabilities"`` of a graph with its head inside.
+        prepared: What it is going to be given; a graph that takes something else is refused when it
+            is loaded. Not checked if None.
 
     Raises:
         MissingDependencyError: openvino is not installed.
@@ -92,11 +96,13 @@ class OpenVinoEngine:
         graph_fingerprint: str | None = None,
         purpose: Purpose = "extract",
         output: Output = "features",
+        prepared: Prepared | None = None,
     ) -> None:
         self.target = target or OpenVino()
         self.dim = dim
         self.purpose = purpose
         self.output: Output = output
+        self._prepared = prepared
         self._graph = graph
         self._module = import_openvino()
         if is_ort_format(graph):
@@ -197,7 +203,8 @@ class OpenVinoEngine:
             raise CorruptError(
                 f"openvino can't load the graph {_name(self._graph)}: {_last_line(error)}"
             ) from error
-        self._ends = _check_interface(compiled, self.dim, self.output)
+        ends = self._ends = _check_interface(compiled, self.dim, self.output)
+        check_prepared(self._prepared, ends.shape, ends.dtype)
         return compiled
 
 

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from edgetl._extras import require
 from edgetl.engines.base import (
     Output,
+    Prepared,
     Purpose,
     available_cores,
     check_batch,
+    check_prepared,
     engine_fingerprint,
     find_output,
     graph_identity,
@@ -103,6 +105,8 @@ class OrtEngine:
         graph_fingerprint: The graph's fingerprint where it is known; its sha256 if None.
         purpose: What to be fast at.
         output: Which output to give; ``"probabilities"`` of a graph with its head inside.
+        prepared: What it is going to be given; a graph that takes something else is refused when it
+            is loaded. Not checked if None.
         optimise: Whether ONNX Runtime may rewrite the graph. Without it nodes run as written, which
             a graph that is quantized for TensorRT needs: there the optimiser stores biases as
             integers, in steps of a product of two float16 scales that is too small for float16.
@@ -121,6 +125,7 @@ class OrtEngine:
         graph_fingerprint: str | None = None,
         purpose: Purpose = "extract",
         output: Output = "features",
+        prepared: Prepared | None = None,
         optimise: bool = True,
     ) -> None:
         self.target = target or OnnxRuntime()
@@ -128,6 +133,7 @@ class OrtEngine:
         self.purpose = purpose
         self.output: Output = output
         self.optimise = optimise
+        self._prepared = prepared
         self._graph = graph
         self._module = require(
             "onnxruntime", extra="ort-gpu" if self.target.provider == "cuda" else "ort"
@@ -200,7 +206,9 @@ class OrtEngine:
         with self._lock:
             if self._session is None:
                 session = self._open()
-                self._ends = _check_interface(session, self.dim, self.output)
+                ends = _check_interface(session, self.dim, self.output)
+                check_prepared(self._prepared, ends.shape, ends.dtype)
+                self._ends = ends
                 self._session = session
             return self._session
 

@@ -25,8 +25,10 @@ from numpy.typing import NDArray
 from edgetl.engines import cuda
 from edgetl.engines.base import (
     Output,
+    Prepared,
     Purpose,
     check_batch,
+    check_prepared,
     engine_fingerprint,
     find_output,
     graph_identity,
@@ -72,6 +74,8 @@ class TensorRtEngine:
         target: The largest batch, and how to compile.
         dim: Length of one feature vector, or of one row of the output asked for.
         output: Which output to give; ``"probabilities"`` of a graph with its head inside.
+        prepared: What it is going to be given; a graph that takes something else is refused when it
+            is loaded. Not checked if None.
         graph_fingerprint: The graph's fingerprint where it is known; its sha256 if None.
         purpose: What to be fast at.
         compiled: The engine that was compiled from this graph, if there is one.
@@ -90,6 +94,7 @@ class TensorRtEngine:
         target: TensorRT | None = None,
         dim: int,
         output: Output = "features",
+        prepared: Prepared | None = None,
         graph_fingerprint: str | None = None,
         purpose: Purpose = "extract",
         compiled: CompiledGraph | None = None,
@@ -97,6 +102,7 @@ class TensorRtEngine:
         self.target = target or TensorRT()
         self.dim = dim
         self.output: Output = output
+        self._prepared = prepared
         self.purpose = purpose
         self._graph = graph
         self._compiled = compiled
@@ -233,6 +239,7 @@ class TensorRtEngine:
         batch, *rest = tuple(engine.get_tensor_shape(image))
         capacity = batch if batch > 0 else engine.get_tensor_profile_shape(image, 0)[2][0]
         shape = tuple(rest)
+        check_prepared(self._prepared, shape, dtype)
         host_in = memory.pinned((capacity, *shape), dtype)
         host_out = memory.pinned((capacity, self.dim), np.dtype(np.float32))
         device_in = memory.device_memory(host_in.nbytes)

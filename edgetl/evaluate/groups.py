@@ -22,9 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edgetl.evaluate.metrics import Confusion, wilson_interval
+from edgetl.evaluate.metrics import Confusion
 from edgetl.evaluate.odds import Odds, equalised_odds
-from edgetl.evaluate.significance import PERMUTATIONS, gap_p_values, newcombe_interval
+from edgetl.evaluate.significance import (
+    PERMUTATIONS,
+    beside_the_rest,
+    gap_p_values,
+    newcombe_interval,
+)
 
 ALPHA = 0.05
 MIN_SAMPLES = 20
@@ -280,9 +285,8 @@ def _score(
 ) -> GroupScore:
     right = answers == truth
     n, hits = int(inside.sum()), int(right[inside].sum())
-    low, high = wilson_interval(hits, n, confidence=level)
-    others = (int(right.sum()) - hits, len(right) - n)
-    gap, gap_low, gap_high = newcombe_interval((hits, n), others, confidence=level)
+    everyone = (int(right.sum()), len(right))
+    (low, high), (gap, gap_low, gap_high) = beside_the_rest((hits, n), everyone, confidence=level)
     confusion = Confusion.of(truth[inside], answers[inside], classes)
     f1 = confusion.macro_f1()
     f1_low, f1_high = confusion.macro_f1_normal(generator, confidence=level, resamples=_RESAMPLES)

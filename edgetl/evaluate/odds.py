@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetl.evaluate.metrics import wilson_interval
-from edgetl.evaluate.significance import gap_p_values, newcombe_interval
+from edgetl.evaluate.significance import beside_the_rest, gap_p_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +130,9 @@ def equalised_odds(
         counts = zip(cell.names, cell.hits.tolist(), cell.sizes.tolist(), strict=True)
         for name, hits, size in counts:
             p_value = float(p_values[len(rates)])
-            low, high = wilson_interval(hits, size, confidence=level)
-            others = (cell.total - hits, cell.n - size)
-            gap, gap_low, gap_high = newcombe_interval((hits, size), others, confidence=level)
+            (low, high), (gap, gap_low, gap_high) = beside_the_rest(
+                (hits, size), (cell.total, cell.n), confidence=level
+            )
             rates.append(
                 Rate(
                     group=name,

@@ -95,6 +95,29 @@ def newcombe_interval(
     return gap, max(-1.0, gap - below), min(1.0, gap + above)
 
 
+def beside_the_rest(
+    group: tuple[int, int], everyone: tuple[int, int], *, confidence: float
+) -> tuple[tuple[float, float], tuple[float, float, float]]:
+    """The Wilson interval of a group's share, and the share minus that of all other samples.
+
+    Args:
+        group: (successes, trials) in the group.
+        everyone: Likewise of all samples, the group's among them.
+        confidence: Level of each interval.
+
+    Returns:
+        The lower and the upper end; then what `newcombe_interval` gives.
+
+    Raises:
+        ValueError: A count is out of range, or there are no other samples.
+    """
+    others = (everyone[0] - group[0], everyone[1] - group[1])
+    return (
+        wilson_interval(*group, confidence=confidence),
+        newcombe_interval(group, others, confidence=confidence),
+    )
+
+
 def gap_statistics(hits: NDArray[np.integer], sizes: IntArray, rest: int, total: int) -> FloatArray:
     """How many standard errors each group's share lies from that of all the other samples.
 

@@ -7,15 +7,12 @@ what; how things are measured is in `bench_measure` and `bench_process`.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import platform
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import edgetl
 from edgetl.bundle import Bundle
 from edgetl.bundle.source import find_source
 from edgetl.engines import available_cores
@@ -26,6 +23,7 @@ from edgetl.exporter.bench_measure import (
     measure_throughput,
 )
 from edgetl.exporter.bench_report import BenchReport, Side
+from edgetl.exporter.processor import describe_machine
 from edgetl.runtime import bundle_target
 from edgetl.targets import OpenVino, ServingTarget
 
@@ -149,25 +147,7 @@ def bench(
 
 def machine() -> dict[str, str | int]:
     """Processor, usable cores, system, and the versions of what runs graphs here."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text(errors="replace").splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        model = names[0] if names else model
-    found: dict[str, str | int] = {
-        "processor": model,
-        "cores": available_cores(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "edgetl": edgetl.__version__,
-    }
-    for package in ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {**describe_machine(), "cores": available_cores()}
 
 
 def _against(

@@ -14,7 +14,10 @@ from edgetl.engines.processor import is_x86, saturates
 
 __all__ = ["describe_machine", "is_x86", "saturates"]
 
-_PACKAGES = ("edgetl", "numpy", "onnxruntime", "tensorrt", "tensorrt_rtx")
+_PACKAGES = (
+    *("edgetl", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino"),
+    *("tensorrt", "tensorrt_rtx"),
+)
 
 
 def describe_machine() -> dict[str, str]:

@@ -158,9 +158,7 @@ def _recorded(bundle: Bundle, *, needed: bool) -> tuple[Dataset, Dataset | None]
         dataset = load_dataset(place, labels=bundle.labels, group_column=group_column(bundle))
         if TEST_DATA in provenance:
             return dataset.part("train"), _separate(bundle)
-        return dataset.split(
-            test_fraction=provenance.get("test_fraction", 0.2), seed=provenance.get("seed", 0)
-        )
+        return split_as_recorded(dataset, provenance)
     except (EdgetlError, OSError, ValueError) as error:
         if not needed:
             return None
@@ -176,6 +174,18 @@ def _separate(bundle: Bundle) -> Dataset | None:
     if not isinstance(place, str) or not Path(place).exists():
         return None
     return load_dataset(place, labels=bundle.labels, group_column=group_column(bundle)).part("test")
+
+
+def split_as_recorded(dataset: Dataset, provenance: Mapping[str, Any]) -> tuple[Dataset, Dataset]:
+    """Training and test part of the data of a bundle, as `adapt` split them.
+
+    Args:
+        dataset: What lies where the bundle says; parts that it has itself stay.
+        provenance: What the bundle, or one of its tasks, recorded of its data.
+    """
+    return dataset.split(
+        test_fraction=provenance.get("test_fraction", 0.2), seed=provenance.get("seed", 0)
+    )
 
 
 def group_column(bundle: Bundle) -> str | None:

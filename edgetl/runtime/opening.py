@@ -9,7 +9,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from edgetl.bundle import Bundle, probe_batch
-from edgetl.engines import Engine, Output, Purpose, check_parity, open_engine
+from edgetl.engines import Engine, Output, Prepared, Purpose, check_parity, open_engine
 from edgetl.errors import CorruptError, MissingDependencyError
 from edgetl.targets import OnnxRuntime, ServingTarget, TensorRT
 
@@ -61,6 +61,7 @@ def bundle_engine(
         graph_fingerprint=bundle.manifest.graph_fingerprint,
         purpose=purpose,
         output=output,
+        prepared=Prepared(bundle.preprocess.shape, bundle.preprocess.array_type),
         compiled=_compiled(bundle) if isinstance(target, TensorRT) else None,
         optimise=not _for_tensorrt(bundle),
     )

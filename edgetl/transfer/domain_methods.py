@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgetl._extras import require
 from edgetl.backbone import Backbone
-from edgetl.data import Dataset
 from edgetl.heads import Selection, select_head
 from edgetl.transfer.coral import CoralAdapter
 from edgetl.transfer.domain_adapter import DomainAdapter, FloatArray
@@ -35,13 +34,20 @@ from edgetl.transfer.domain_photos import (
 from edgetl.transfer.method import HeadTask, Method, Need, NetworkTask
 from edgetl.transfer.subspace_alignment import SubspaceAdapter
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
-class _DomainMethod(Method):
-    """What the methods share: target samples are needed, and a device can't go on from the head."""
+class _TargetMethod(Method):
+    """What all share: target samples are needed, and a device can't go on from the head."""
 
     unlabelled: ClassVar[Need] = "needed"
     learns: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class _DomainMethod(_TargetMethod):
+    """One adapter on features, that of the method."""
 
     def adapter(self, task: HeadTask) -> DomainAdapter:
         """The adapter on features that fits the head."""
@@ -49,7 +55,7 @@ class _DomainMethod(Method):
 
     def fit(self, task: HeadTask) -> Selection:
         """The head of the adapter, fitted to both domains' features."""
-        target = _target(task)
+        target = _needed(task.unlabelled)
         task.details["domains"] = _difference(task.features, target, task.seed)
         return self.adapter(task).fit(task.features, task.targets, target).selection_
 
@@ -118,9 +124,7 @@ class _Trained(_DomainMethod):
         Raises:
             ValueError: The task wants another kind of head.
         """
-        kind = task.head if isinstance(task.head, str) else task.head.kind
-        if kind not in ("auto", "softmax"):
-            raise ValueError(f"method {self.name} trains a softmax head; head={kind!r} is none")
+        _check_softmax(task, f"{self.name} trains a softmax head")
         return super().fit(task)
 
     def _training(self, task: HeadTask) -> dict[str, Any]:
@@ -167,7 +171,7 @@ class _Staged(_Trained):
 
         module = torch_module(task.network, self.name)
         source, rows = all_photos(task.train, task.network.preprocess)
-        target, _ = all_photos(_unlabelled(task), task.network.preprocess)
+        target, _ = all_photos(_needed(task.unlabelled), task.network.preprocess)
         trained = train_stages(
             module,
             source,
@@ -249,7 +253,7 @@ class Shot(_Trained):
 
 
 @dataclass(frozen=True)
-class AdaBn(Method):
+class AdaBn(_TargetMethod):
     """The network with the target's batch-norm statistics; see `adabn`.
 
     The head is fitted to source features of the network as it was, as in the paper: each domain is
@@ -262,8 +266,6 @@ class AdaBn(Method):
 
     name: ClassVar[str] = "adabn"
     paper: ClassVar[str] = "Li, Wang, Shi, Liu and Hou, 2016"
-    unlabelled: ClassVar[Need] = "needed"
-    learns: ClassVar[bool] = False
     share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -279,7 +281,7 @@ class AdaBn(Method):
         from edgetl.transfer.adabn import adapt_batchnorm
 
         module = torch_module(task.network, self.name)
-        target = _unlabelled(task)
+        target = _needed(task.unlabelled)
         if len(target) < 2:
             raise ValueError(f"{self.name} needs 2 unlabelled photos or more, got {len(target)}")
         batches = photo_batches(target, task.network.preprocess)
@@ -296,7 +298,7 @@ class AdaBn(Method):
 
 
 @dataclass(frozen=True)
-class Domain(Method):
+class Domain(_TargetMethod):
     """The adapter on features that is best without target labels, or none; see `domain_choice`.
 
     Args:
@@ -305,8 +307,6 @@ class Domain(Method):
 
     name: ClassVar[str] = "domain"
     paper: ClassVar[str] = "the choice among CORAL, subspace alignment, DAN, DANN, SHOT and none"
-    unlabelled: ClassVar[Need] = "needed"
-    learns: ClassVar[bool] = False
     criterion: Criterion = "information"
 
     def fit(self, task: HeadTask) -> Selection:
@@ -315,14 +315,9 @@ class Domain(Method):
         Raises:
             ValueError: The task wants a head that not every adapter can fit.
         """
-        kind = task.head if isinstance(task.head, str) else task.head.kind
-        if kind not in ("auto", "softmax"):
-            raise ValueError(
-                f"method {self.name} chooses among softmax heads; head={kind!r} is none (method "
-                "coral takes any)"
-            )
+        _check_softmax(task, f"{self.name} chooses among softmax heads")
         require("torch", extra="train")
-        target = _target(task)
+        target = _needed(task.unlabelled)
         candidates = default_candidates(head=task.head, seed=task.seed)
         choice = choose_adapter(
             task.features,
@@ -341,16 +336,17 @@ class Domain(Method):
         return dataclasses.replace(found, reason=reason)
 
 
-def _target(task: HeadTask) -> NDArray[np.float32]:
-    if task.unlabelled is None:
+def _needed(unlabelled: T | None) -> T:
+    if unlabelled is None:
         raise ValueError("adapting to a domain needs unlabelled samples of it")
-    return task.unlabelled
+    return unlabelled
 
 
-def _unlabelled(task: NetworkTask) -> Dataset:
-    if task.unlabelled is None:
-        raise ValueError("adapting to a domain needs unlabelled samples of it")
-    return task.unlabelled
+def _check_softmax(task: HeadTask, does: str) -> None:
+    """Refuse a task that wants another kind of head."""
+    kind = task.head if isinstance(task.head, str) else task.head.kind
+    if kind not in ("auto", "softmax"):
+        raise ValueError(f"method {does}; head={kind!r} is none (method coral takes any)")
 
 
 def _above_zero(method: Method, name: str) -> None:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from edgetl.backbones import load_backbone
 from edgetl.backbones.module import ModuleBackbone
 from edgetl.preprocess import Preprocess
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `networks` and `trt_harness`: programs' too
+
+import networks
 
 
 def build(seed=0):
@@ -46,9 +47,9 @@ def probe():
 
 
 @pytest.fixture(scope="session")
-def networks_folder(tmp_path_factory):
-    """Where `networks.load` keeps what it exports; a session's tests share it."""
-    return tmp_path_factory.mktemp("networks")
+def networks_folder(once):
+    """Where `networks.load` keeps what it exports; a session's processes share it."""
+    return once("networks", lambda folder: None)
 
 
 _BUILDS = pytest.StashKey[list]()
@@ -72,10 +73,8 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 @pytest.fixture(scope="session")
-def mobilenet(assets, tmp_path_factory):
+def mobilenet(assets, networks_folder):
     """A real network with its weights, exported once: the backbone and its graph's path."""
-    weights = assets / "weights" / "tf_mobilenetv3_small_100.safetensors"
-    backbone = load_backbone("tf_mobilenetv3_small_100", weights=weights)
-    path = tmp_path_factory.mktemp("mobilenet") / "backbone.onnx"
-    backbone.to_onnx(path)
-    return backbone, path
+    name = "tf_mobilenetv3_small_100"
+    backbone, _ = networks.load(name, assets, networks_folder)
+    return backbone, networks_folder / f"{name}.onnx"

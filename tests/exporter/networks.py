@@ -1,6 +1,7 @@
 """The networks that half precision and TensorRT are tried on, and real photos for them."""
 
 import functools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ ASSETS = {
 
 @functools.cache
 def load(name: str, assets: Path, folder: Path):
-    """A backbone and its ONNX model."""
+    """A backbone and its ONNX model, ``NAME.onnx`` in the folder: exported by who comes first."""
+    import fcntl
+
     import timm
     import torch
     from safetensors.torch import save_file
@@ -34,11 +37,16 @@ def load(name: str, assets: Path, folder: Path):
         bare = name.rpartition("/")[2].partition(".")[0]
         torchvision = name.startswith("torchvision/")
         module = models.get_model(bare) if torchvision else timm.create_model(bare)
-        weights = folder / f"{bare}.safetensors"
+        weights = folder / f"{bare}-{os.getpid()}.safetensors"  # the same ones in each process
         save_file({key: value.contiguous() for key, value in module.state_dict().items()}, weights)
     backbone = load_backbone(name, weights)
-    path = folder / f"{weights.stem}.onnx"
-    backbone.to_onnx(path)
+    path = folder / f"{name.rpartition('/')[2]}.onnx"
+    draft = folder / f"draft-{path.name}"
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            backbone.to_onnx(draft)
+            draft.replace(path)
     return backbone, onnx.load(path)
 
 

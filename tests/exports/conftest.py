@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 import edgetl
+from edgetl.bundle import Bundle
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `export_kit`
 from export_kit import FLOWERS, options
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("shared-cache")
+def cache(once):
+    return once("exports-cache", lambda folder: None)
 
 
 @pytest.fixture(autouse=True)
@@ -23,41 +24,48 @@ def shared_cache(cache, private_cache, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def photos(copy_flowers, tmp_path_factory):
+def photos(copy_flowers, once):
     """Real photos of five classes: 30 to train on and 20 to test on of each."""
-    return copy_flowers(tmp_path_factory.mktemp("photos"), FLOWERS, train=30, test=20)
+    return once("exports-photos", lambda root: copy_flowers(root, FLOWERS, train=30, test=20))
 
 
 @pytest.fixture(scope="session")
-def adapted(photos, assets, cache, tmp_path_factory):
+def adapted(photos, assets, cache, once):
     """A SqueezeNet adapted to them: its weights do not lie on an int8 grid."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGETL_CACHE_DIR", str(cache))
-        return edgetl.adapt(
-            photos,
-            backbone="torchvision/squeezenet1_1",
-            weights=assets / "weights/squeezenet1_1.safetensors",
-            head="ridge",
-            output=tmp_path_factory.mktemp("bundles") / "flowers.edgetl",
-        )
+
+    def adapt(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("EDGETL_CACHE_DIR", str(cache))
+            edgetl.adapt(
+                photos,
+                backbone="torchvision/squeezenet1_1",
+                weights=assets / "weights/squeezenet1_1.safetensors",
+                head="ridge",
+                output=folder / "flowers.edgetl",
+            )
+
+    return Bundle.load(once("exports-adapted", adapt) / "flowers.edgetl")
 
 
 @pytest.fixture(scope="session")
-def exported(adapted, cache, tmp_path_factory):
+def exported(adapted, cache, once):
     """What each kind of export gives; every one is made once."""
-    made = {}
+    opened = {}
 
     def export(name, target, **graph):
-        if name not in made:
+        def make(folder):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("EDGETL_CACHE_DIR", str(cache))
-                made[name] = edgetl.export(
+                edgetl.export(
                     adapted,
                     target,
-                    output=tmp_path_factory.mktemp("exports") / f"{name}.edgetl",
+                    output=folder / f"{name}.edgetl",
                     max_drop=2.0,
                     options=options(**graph),
                 )
-        return made[name]
+
+        if name not in opened:
+            opened[name] = Bundle.load(once(f"exports-{name}", make) / f"{name}.edgetl")
+        return opened[name]
 
     return export

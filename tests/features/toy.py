@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edgetl import Preprocess, decode
-from edgetl.features import FeatureStore, extract, feature_key, ledger, pipeline
+from edgetl.features import ExtractOptions, FeatureStore, extract, feature_key, ledger, pipeline
 
 DIM = 147
 PREPROCESS = Preprocess(size=56, resize=64)
@@ -66,6 +66,18 @@ def truth(photos, dtype=np.float16):
         image = decode.read_image(photo, preprocess=PREPROCESS)
         rows.append(engine(PREPROCESS.apply(image)[None])[0])
     return np.array(rows).astype(dtype).astype(np.float32)
+
+
+def run(sources, *, engine=None, store=None, names=None, **options):
+    """Extract with the toy engine, unless another one is given."""
+    return extract(
+        sources,
+        names=names,
+        engine=engine or ToyEngine(),
+        preprocess=PREPROCESS,
+        store=store,
+        options=ExtractOptions(**options),
+    )
 
 
 def main(root, log, every, photos):

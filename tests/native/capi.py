@@ -49,8 +49,8 @@ def cmake() -> str:
     return found
 
 
-def build(folder: Path) -> Path:
-    """Build and install the library into a folder, and the examples with it.
+def build(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """The folder where the library is installed, and the examples built with it.
 
     EDGETL_TEST_CAPI may name a folder where that was done already.
     """
@@ -62,6 +62,10 @@ def build(folder: Path) -> Path:
         pytest.skip("no compilers named cc and c++")
     if sys.platform != "linux":
         pytest.skip("names of libraries as on Linux")
+    return once("capi", _build)
+
+
+def _build(folder: Path) -> None:
     made, prefix = folder / "build", folder / "prefix"
     switches = ("-DEDGETL_PYTHON=OFF", "-DEDGETL_CAPI=ON", "-DCMAKE_INSTALL_LIBDIR=lib")
     run(cmake(), "-S", ROOT / "cpp_ext", "-B", made, *switches)
@@ -70,7 +74,6 @@ def build(folder: Path) -> Path:
     program = folder / "program"
     run(cmake(), "-S", ROOT / "examples/c", "-B", program, f"-DCMAKE_PREFIX_PATH={prefix}")
     run(cmake(), "--build", program)
-    return folder
 
 
 def load(installed: Path) -> ctypes.CDLL:

@@ -49,9 +49,9 @@ def kind(request, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory):
+def installed(once):
     """Where the C library is installed, and the examples built with it."""
-    return capi.build(tmp_path_factory.mktemp("capi"))
+    return capi.build(once)
 
 
 @pytest.fixture(scope="session")

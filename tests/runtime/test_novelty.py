@@ -243,7 +243,12 @@ def test_unusable_arguments_are_refused(rng):
 
 
 @pytest.fixture(scope="module")
-def flowers(assets, tmp_path_factory):
+def cache(make_cache):
+    return make_cache()
+
+
+@pytest.fixture(scope="module")
+def flowers(assets, cache, tmp_path_factory):
     """A bundle that knows three kinds of flowers, and photos of what it does not know."""
     folder = tmp_path_factory.mktemp("flowers")
     labels = ["daisy", "dandelion", "roses"]
@@ -254,7 +259,7 @@ def flowers(assets, tmp_path_factory):
             for photo in found[:count]:
                 shutil.copy(photo, folder / "data" / part / label)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGETL_CACHE_DIR", str(folder / "cache"))
+        patch.setenv("EDGETL_CACHE_DIR", str(cache))
         bundle = edgetl.adapt(
             folder / "data",
             backbone="mobilenetv2_100",
@@ -330,9 +335,9 @@ def test_another_head_takes_the_model_along(flowers):
     assert set(task.novelty.shipped.codes.tolist()) == {0, 1, 2}
 
 
-def test_without_memory_there_is_energy(flowers, monkeypatch):
+def test_without_memory_there_is_energy(flowers, cache, monkeypatch):
     _, folder, data = flowers
-    monkeypatch.setenv("EDGETL_CACHE_DIR", str(folder / "cache"))
+    monkeypatch.setenv("EDGETL_CACHE_DIR", str(cache))
     small = edgetl.adapt(
         folder / "data",
         backbone="mobilenetv2_100",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 import threading
 
 import numpy as np
@@ -10,6 +11,7 @@ from colours import PREPROCESS, save_mean_colours
 from PIL import Image
 
 from edgetl.bundle import Bundle, Checks, ExportRecord, Limits, Manifest, probe_batch
+from edgetl.cli.main import main
 from edgetl.errors import CorruptError, DataError, ParityError
 from edgetl.heads import PrototypeHead
 from edgetl.runtime import Prediction, Runtime, load
@@ -89,6 +91,36 @@ def test_a_graph_that_takes_bytes(bundle, fixed, tmp_path):
     pytest.importorskip("openvino")
     checked = dataclasses.replace(exported, checks=checks)
     assert Runtime(checked, target=OpenVino()).predict(photos[2]).label == "blue"
+
+
+@pytest.mark.parametrize("target", [None, OpenVino(threads=1)])
+@pytest.mark.parametrize(
+    ("changes", "gives"),
+    [
+        ({"dtype": "uint8", "layout": "nhwc"}, "uint8 of shape (n, 16, 16, 3)"),
+        ({"layout": "nhwc"}, "float32 of shape (n, 16, 16, 3)"),
+    ],
+)
+def test_preprocessing_that_is_not_the_graphs_is_corrupt(
+    bundle, changes, gives, target, tmp_path, capsys
+):
+    if target is not None:
+        pytest.importorskip("openvino")
+    manifest = dataclasses.replace(
+        bundle.manifest, preprocess=dataclasses.replace(PREPROCESS, **changes)
+    )
+    wrong = dataclasses.replace(bundle, manifest=manifest)
+    message = re.escape(f"the preprocessing that belongs to it gives {gives}: one of them was")
+    runtime = Runtime(wrong, target=target)
+    for _ in range(2):  # it is not taken the second time either
+        with pytest.raises(CorruptError, match=message):
+            runtime.predict(image(1))
+    with pytest.raises(CorruptError, match=message):
+        runtime.predict([image(1)] * 3)
+    path = wrong.save(tmp_path / "wrong.edgetl").path
+    Image.fromarray(image(1)).save(tmp_path / "photo.png")
+    assert main(["predict", str(path), str(tmp_path / "photo.png")]) == 7
+    assert "one of them was changed" in capsys.readouterr().err
 
 
 def test_another_precision_than_the_graphs_is_refused(bundle, tmp_path):

@@ -1,7 +1,12 @@
 """Features for the tests of ways of adapting: skewed synthetic ones, and those of real photos."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for what files of tests share
 
 
 def clusters(shots, classes, *, queries=20, dim=40, apart=2.5, seed=0):
