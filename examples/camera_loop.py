@@ -1,12 +1,11 @@
 """Watch a camera with a bundle: the newest frame is answered, answers are smoothed over frames.
 
     python examples/camera_loop.py                                     # drawn parts on a belt
-    python examples/camera_loop.py flowers.edgetl --camera 0           # needs OpenCV
+    python examples/camera_loop.py flowers.edgetl --camera 0           # needs OpenCV (opencv-python)
     python examples/camera_loop.py flowers.edgetl --frames film.mp4    # or a folder of photos
 
 One thread takes frames, the main one answers them. Where answers take longer than frames, frames
-are dropped rather than kept waiting; a camera that is lost is opened again. Ctrl-C ends it. OpenCV
-is `pip install opencv-python-headless`.
+are dropped rather than kept waiting; a camera that is lost is opened again. Ctrl-C ends it.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import edgetl
-from edgetl.demo.parts import CLASSES, SIZE, draw_part
+from edgetl.demo.parts import CLASSES, SIZE, draw_part, part_images
 from edgetl.errors import DataError
 from edgetl.runtime import DriftMonitor
 
@@ -125,15 +124,15 @@ def main():
     arguments = parser.parse_args()
     if not arguments.bundle.exists():  # something to try: the kinds of parts that come by
         labels = [label for label in CLASSES for _ in range(60)]
-        drawings = [draw_part(label, number=place) for place, label in enumerate(labels)]
-        edgetl.adapt((drawings, labels), backbone="edgetl_nano", output=arguments.bundle)
+        photos = [photo for label in CLASSES for photo in part_images(label, "train", 60)]
+        edgetl.adapt((photos, labels), backbone="edgetl_nano", output=arguments.bundle)
 
     device = edgetl.load(arguments.bundle, threads=1, warmup=True)
     novelty = device.task().novelty  # None where the bundle keeps no samples
     drift = None if novelty is None else DriftMonitor(novelty.calibration, window=32)
     room, counts, took, begun = queue.Queue(1), Counter(), [], time.perf_counter()
-    frames = (frames_of(arguments), room, counts)
-    threading.Thread(target=take, args=frames, daemon=True).start()
+    given = (frames_of(arguments), room, counts)
+    threading.Thread(target=take, args=given, daemon=True).start()
     try:
         watch(device, drift, room, took)
     except KeyboardInterrupt:
@@ -142,8 +141,7 @@ def main():
         sys.exit("no frame was answered")
     rate = len(took) / (time.perf_counter() - begun)
     half, most = np.percentile(took, [50, 95])
-    print(f"{counts['taken']} frames: {len(took)} answered, {rate:.1f} per second;", end=" ")
-    print(f"{counts['dropped']} dropped for newer ones")
+    print(f"{counts['taken']} frames, {counts['dropped']} dropped, {rate:.1f} answers per second")
     print(f"from frame to answer: {half:.1f} ms (median), {most:.1f} ms (95 %)")
     print(f"looked at for drift: {drift}")
 

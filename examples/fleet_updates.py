@@ -19,7 +19,7 @@ from pathlib import Path
 
 import edgetl
 from edgetl.bundle import generate_keys
-from edgetl.demo.parts import CLASSES, FURTHER, draw_part
+from edgetl.demo.parts import CLASSES, FURTHER, part_images
 from edgetl.errors import EdgetlError
 
 MOST_BYTES = 1 << 20  # of a download; an update has some thousand
@@ -92,10 +92,10 @@ class Device:
 
 def fit(labels, output, called=None):
     """Adapt the network to drawings of parts; `called` says what some of them are taken for."""
-    shown = [(label, number) for label in labels for number in range(50)]
-    drawings = [draw_part(label, number=number) for label, number in shown]
+    shown = [(label, photo) for label in labels for photo in part_images(label, "train", 50)]
     names = [(called or {}).get(label, label) for label, _ in shown]
-    return edgetl.adapt((drawings, names), backbone="edgetl_nano", head="ridge", output=output)
+    photos = ([photo for _, photo in shown], names)
+    return edgetl.adapt(photos, backbone="edgetl_nano", head="ridge", output=output)
 
 
 def publish(folder, shipped, updated, number, key):
@@ -159,7 +159,9 @@ def play(folder):
     ask(devices)
     ask(devices)
     server.shutdown()
-    answers = [device.runtime.predict(draw_part(FURTHER, number=99)).label for device in devices]
+    server.server_close()
+    (photo,) = part_images(FURTHER, "test", 1)
+    answers = [device.runtime.predict(photo).label for device in devices]
     print(f"\na part with rust: {', '.join(answers)}")
 
 
