@@ -1,7 +1,7 @@
 """Watch a camera with a bundle: the newest frame is answered, answers are smoothed over frames.
 
     python examples/camera_loop.py                                     # drawn parts on a belt
-    python examples/camera_loop.py flowers.edgetl --camera 0           # needs OpenCV (opencv-python)
+    python examples/camera_loop.py flowers.edgetl --camera 0           # needs OpenCV
     python examples/camera_loop.py flowers.edgetl --frames film.mp4    # or a folder of photos
 
 One thread takes frames, the main one answers them. Where answers take longer than frames, frames
