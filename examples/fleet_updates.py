@@ -148,8 +148,8 @@ def play(folder):
     publish(channel, shipped, further, 1, key)
     ask(devices)
 
-    swapped = {"ok": "scratch", "scratch": "ok"}  # somebody mixed up two folders
-    mistake = fit((*CLASSES, FURTHER), folder / "mistake.edgetl", swapped)
+    wrong = dict(zip(CLASSES, reversed(CLASSES), strict=True))  # names given in the wrong order
+    mistake = fit((*CLASSES, FURTHER), folder / "mistake.edgetl", wrong)
     del devices[3].fetch  # from here on nothing is changed
     publish(channel, shipped, mistake, 2, key)
     ask(devices)
