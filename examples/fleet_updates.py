@@ -80,7 +80,8 @@ class Device:
         before, after = update.accuracy_before, update.accuracy_after
         if after is not None and before - after > WORST_FALL:
             self.runtime.undo()
-            return f"taken back: {before:.0%} of {update.guard_samples} kept samples, {after:.0%}"
+            kept = f"{update.guard_samples} kept samples"
+            return f"taken back: of {kept} {after:.0%} were right, not {before:.0%}"
         return "taken"
 
     def report(self, said):
@@ -157,6 +158,7 @@ def play(folder):
     devices[2].server = address
     publish(channel, shipped, further, 3, key)  # numbers only rise, also to go back
     ask(devices)
+    print("\nthe next day")
     ask(devices)
     server.shutdown()
     server.server_close()

@@ -34,6 +34,8 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 DEVICE = ("torch", "timm", "sklearn", "onnx")
 """What a device does not have."""
+TRAIN = ("torch", "timm", "torchvision", "onnxscript")
+"""What a workstation without the extra `train` does not have."""
 BLOCKING = """
 import runpy, sys
 blocked, name, *words = sys.argv[1:]
@@ -75,7 +77,7 @@ def command(name, *words, without=()):
 def workshop(run, tmp_path_factory):
     """The folder where the first example ran: drawn photos in `parts`, and `parts.edgetl`."""
     folder = tmp_path_factory.mktemp("workshop")
-    (folder / "printed").write_text(run("adapt_and_predict.py", cwd=folder))
+    (folder / "printed").write_text(run("adapt_and_predict.py", cwd=folder, without=TRAIN))
     return folder
 
 
@@ -118,7 +120,7 @@ def test_camera_loop_simulates_where_there_is_no_opencv(run, desk):
 
 def test_camera_loop_makes_a_bundle_where_there_is_none(run, workshop, tmp_path):
     del workshop  # whose features are found again
-    run("camera_loop.py", "--parts", 2, "--rate", 300, cwd=tmp_path)
+    run("camera_loop.py", "--parts", 2, "--rate", 300, cwd=tmp_path, without=TRAIN)
     assert Bundle.load(tmp_path / "parts.edgetl").labels == tuple(sorted(CLASSES))
 
 
@@ -305,7 +307,7 @@ def test_learn_on_device_from_files(run, desk, photos):
 
 
 def test_ship_head_update(run, tmp_path):
-    printed = run("ship_head_update.py", cwd=tmp_path)
+    printed = run("ship_head_update.py", cwd=tmp_path, without=TRAIN)
     before = ", ".join(sorted(CLASSES))
     assert f"new: {FURTHER}" in printed
     assert "refused: the update was changed" in printed
@@ -326,7 +328,7 @@ def test_ship_head_update_from_folders(run, tmp_path):
 
 
 def test_fleet_updates(run, tmp_path):
-    printed = run("fleet_updates.py", cwd=tmp_path)
+    printed = run("fleet_updates.py", cwd=tmp_path, without=TRAIN)
     lines = printed.splitlines()
     told = [line.split(maxsplit=1) for line in lines if line.startswith("  device-")]
     rounds = [dict(told[place : place + 5]) for place in range(0, len(told), 5)]
