@@ -4,8 +4,8 @@
     python examples/camera_loop.py flowers.edgetl --camera 0           # needs OpenCV
     python examples/camera_loop.py flowers.edgetl --frames film.mp4    # or a folder of photos
 
-One thread takes frames, the main one answers them. Where answers take longer than frames, frames
-are dropped rather than kept waiting; a camera that is lost is opened again. Ctrl-C ends it.
+One thread takes frames, the main one answers. Where that takes longer than a frame, frames are
+dropped rather than kept waiting; a camera that is lost is opened again. Ctrl-C ends it.
 """
 
 import argparse
@@ -26,7 +26,6 @@ from edgetl.runtime import DriftMonitor
 
 SMOOTHED = 7  # frames that an answer is made of
 APART = 0.5  # seconds between frames that are looked at for drift, which wants different things
-RETRY = 1.0  # seconds until a lost camera is opened again
 
 
 def take(frames, room, counts):
@@ -54,7 +53,7 @@ def filmed(source, *, again):
         if not again:
             return
         print(f"camera {source} is lost, trying again", file=sys.stderr)
-        time.sleep(RETRY)
+        time.sleep(1.0)
 
 
 def simulated(parts):
@@ -78,9 +77,8 @@ def frames_of(arguments):
         except (ImportError, StopIteration):
             print("no such camera, or no OpenCV: frames are simulated", file=sys.stderr)
     elif arguments.frames is not None:
-        if arguments.frames.is_dir():
-            return paced(sorted(arguments.frames.iterdir()), arguments.rate)
-        return paced(filmed(str(arguments.frames), again=False), arguments.rate)
+        path, film = arguments.frames, filmed(str(arguments.frames), again=False)
+        return paced(sorted(path.iterdir()) if path.is_dir() else film, arguments.rate)
     return paced(simulated(arguments.parts), arguments.rate)
 
 
@@ -110,8 +108,10 @@ def watch(device, drift, room, took):
             print(f"{came - begun:6.1f} s  {label:<16} {mean.max():.2f}", flush=True)
             shown = label
         if drift is not None and came - looked > APART:
+            before, looked = drift.drifted, came
             drift.watch([answer.novelty], [-1 if answer.unknown else int(mean.argmax())])
-            looked = came
+            if drift.drifted and not before:
+                print(f"{came - begun:6.1f} s  what it sees is no longer what it was", flush=True)
 
 
 def main():
@@ -131,8 +131,8 @@ def main():
     novelty = device.task().novelty  # None where the bundle keeps no samples
     drift = None if novelty is None else DriftMonitor(novelty.calibration, window=32)
     room, counts, took, begun = queue.Queue(1), Counter(), [], time.perf_counter()
-    given = (frames_of(arguments), room, counts)
-    threading.Thread(target=take, args=given, daemon=True).start()
+    taking = {"frames": frames_of(arguments), "room": room, "counts": counts}
+    threading.Thread(target=take, kwargs=taking, daemon=True).start()
     try:
         watch(device, drift, room, took)
     except KeyboardInterrupt:
@@ -142,8 +142,7 @@ def main():
     rate = len(took) / (time.perf_counter() - begun)
     half, most = np.percentile(took, [50, 95])
     print(f"{counts['taken']} frames, {counts['dropped']} dropped, {rate:.1f} answers per second")
-    print(f"from frame to answer: {half:.1f} ms (median), {most:.1f} ms (95 %)")
-    print(f"looked at for drift: {drift}")
+    print(f"from frame to answer: {half:.1f} ms (median), {most:.1f} ms (95 %); {drift}")
 
 
 if __name__ == "__main__":
