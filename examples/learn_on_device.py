@@ -1,15 +1,22 @@
 """Teach a bundle a new class from a few photos, see what that did, and save it.
 
-    python learn_on_device.py flowers.edgetl rust rust1.jpg rust2.jpg rust3.jpg
+    python examples/learn_on_device.py                        # parts.edgetl learns what rust is
+    python examples/learn_on_device.py flowers.edgetl rust rust1.jpg rust2.jpg rust3.jpg
 
 It needs neither torch nor a network: photos go through the bundle's graph, only the head learns.
+Without arguments, `adapt_and_predict.py` makes the bundle, and photos are drawn.
 """
 
 import sys
 
 import edgetl
+from edgetl.demo.parts import FURTHER, part_images
 
-bundle, label, *photos = sys.argv[1:]
+bundle, label = "parts.edgetl", FURTHER
+photos = list(part_images(FURTHER, "train", 8))
+if len(sys.argv) > 1:
+    bundle, label, *photos = sys.argv[1:]
+
 with edgetl.load(bundle) as device:
     print("before:", device.predict(photos[0]).top(3))
     update = device.learn(photos, label)

@@ -1,9 +1,11 @@
-"""Send a new class to devices in the field: a few kilobytes, signed, applied whole or not at all.
+"""Send a new class to a device in the field: a few kilobytes, signed, applied whole or not at all.
 
-    python examples/ship_head_update.py flowers-5/ flowers-6/ --weights mobilenetv2_100.safetensors
+    python examples/ship_head_update.py                       # drawn parts, later with rust
+    python examples/ship_head_update.py flowers-5/ flowers-6/ --backbone mobilenetv2_100
 
-The first folder of class folders is what the devices were shipped with; the second has a class
-more. The workstation needs `pip install "edgetl[train]"`, a device `edgetl[ort,sign]`.
+The first folder of class folders is what the device was shipped with; the second has a class more.
+The workstation needs `pip install "edgetl[demo]"`, a device `edgetl[ort,sign]`. What a fleet does
+with such files shows `fleet_updates.py`.
 """
 
 import argparse
@@ -11,14 +13,24 @@ from pathlib import Path
 
 import edgetl
 from edgetl.bundle import generate_keys
+from edgetl.demo.parts import CLASSES, FURTHER, part_images
 from edgetl.errors import SignatureError
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("before", type=Path, help="photos that the devices' bundle is adapted to")
-parser.add_argument("after", type=Path, help="photos with a class more")
-parser.add_argument("--backbone", default="mobilenetv2_100")
-parser.add_argument("--weights", type=Path, help="a local file; from the model hub if not given")
+parser.add_argument("before", nargs="?", help="photos that the device's bundle is adapted to")
+parser.add_argument("after", nargs="?", help="photos with a class more")
+parser.add_argument("--backbone", default="edgetl_nano")
+parser.add_argument("--weights", help="a local file, in place of the backbone's own")
 arguments = parser.parse_args()
+if arguments.before and not arguments.after:
+    parser.error("both folders are needed, or none")
+
+
+def drawn(*labels):
+    """Photos and their classes."""
+    shown = [(label, photo) for label in labels for photo in part_images(label, "train", 40)]
+    return [photo for _, photo in shown], [label for label, _ in shown]
+
 
 # On the workstation, once: a key pair. key.pem never leaves it; pub.pem goes to the devices.
 private, public = Path("key.pem"), Path("pub.pem")
@@ -27,9 +39,10 @@ if not private.exists():
 
 # On the workstation: the bundle that ships, and months later one that knows a class more. The head
 # has to be of the same kind, the backbone the same file.
+before, after = arguments.before or drawn(*CLASSES), arguments.after or drawn(*CLASSES, FURTHER)
 network = {"backbone": arguments.backbone, "weights": arguments.weights, "head": "softmax"}
-shipped = edgetl.adapt(arguments.before, output="shipped.edgetl", **network)
-edgetl.adapt(arguments.after, output="updated.edgetl", **network)
+shipped = edgetl.adapt(before, output="shipped.edgetl", **network)
+edgetl.adapt(after, output="updated.edgetl", **network)
 shipped.save("device.edgetl")  # the copy that a device has
 
 update = Path("update.etlh")
@@ -51,10 +64,10 @@ applied = device.apply(update, trust=public)
 print(f"generation {applied.generation}: {', '.join(device.labels)}")
 if applied.accuracy_after is not None:
     print(f"accuracy on {applied.guard_samples} kept samples: {applied.accuracy_after:.1%}")
-suffixes = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-folder = next(found for found in sorted(arguments.after.rglob(delta.added[0])) if found.is_dir())
-photo = next(file for file in sorted(folder.iterdir()) if file.suffix.lower() in suffixes)
-print(f"{photo.name}: {device.predict(photo).label}")
+(photo,) = part_images(FURTHER, "test", 1)
+if arguments.after:
+    photo = next(Path(arguments.after).rglob(f"{delta.added[0]}/*.*"))
+print(f"a photo of {delta.added[0]}: {device.predict(photo).label}")
 
 device.undo()  # or: edgetl rollback device.edgetl
 print(f"rolled back: {', '.join(device.labels)}")

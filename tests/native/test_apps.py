@@ -16,6 +16,7 @@ import pytest
 
 import edgetl
 from edgetl.bundle import Bundle, Manifest
+from edgetl.demo.parts import CLASSES, FURTHER, part_images
 from edgetl.heads import SoftmaxHead
 from edgetl.preprocess import Preprocess
 from edgetl.runtime import Runtime
@@ -136,6 +137,21 @@ def classify(installed, tmp_path_factory):
     return folder / "build/classify"
 
 
+@pytest.fixture(scope="module")
+def nano(installed, tmp_path_factory):
+    """A bundle of the package's own backbone, fitted to drawn parts."""
+    del installed  # or skip
+    pytest.importorskip("onnx")
+    folder = tmp_path_factory.mktemp("nano")
+    labels = [label for label in CLASSES for _ in range(12)]
+    photos = [photo for label in CLASSES for photo in part_images(label, "train", 12)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGETL_CACHE_DIR", str(folder / "cache"))
+        return edgetl.adapt(
+            (photos, labels), backbone="edgetl_nano", head="ridge", output=folder / "parts.edgetl"
+        )
+
+
 def answers(printed: str) -> dict[str, float]:
     return {name: float(share) for share, name in (line.split() for line in printed.splitlines())}
 
@@ -150,6 +166,52 @@ def test_a_whole_bundle_in_cpp_answers_as_python_does(classify, bundle, frame):
         assert abs(found[label] - share) < 1e-5
     file.write_bytes(np.ascontiguousarray(frame[..., ::-1]).tobytes())
     assert answers(run(classify, bundle.path, file, 121, 90, "bgr").stdout) == found
+
+
+def test_the_program_in_cpp_runs_edgetl_nano(classify, nano, tmp_path):
+    for place, photo in enumerate(part_images("dent", "test", 3)):
+        expected = Runtime(nano).predict(photo)
+        file = tmp_path / f"{place}.rgb"
+        file.write_bytes(photo.tobytes())
+        found = answers(run(classify, nano.path, file, *photo.shape[1::-1]).stdout)
+        assert list(found) == [label for label, _ in expected.top(len(found))]
+        np.testing.assert_allclose(
+            list(found.values()), [share for _, share in expected.top(len(found))], atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("linked", ["shared", "static"])
+def test_the_program_in_c_learns_with_edgetl_nano(installed, nano, linked, tmp_path):
+    folder = shutil.copytree(nano.path, tmp_path / "parts.edgetl")
+
+    def device(verb, *words, given=b""):
+        command = [installed / f"program/device_{linked}", verb, folder, *words]
+        done = subprocess.run(command, input=given, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout.decode().splitlines()
+
+    def scored():
+        lines = device("score", given=Runtime(nano).features(asked).tobytes())
+        return np.array([line.split() for line in lines], float)
+
+    asked = [*part_images("ok", "test", 2), *part_images(FURTHER, "test", 2)]
+    shown = device("show")
+    assert shown[:3] == [
+        f"network {folder / 'backbone.onnx'}",
+        "input 96 x 96 of float32 in nchw",
+        "generation 0",
+    ]
+    assert shown[3:] == [f"class {label}" for label in nano.labels]
+    expected = [answer.probabilities for answer in Runtime(nano).predict(asked)]
+    np.testing.assert_allclose(scored(), expected, atol=1e-6)
+
+    new = Runtime(nano).features(list(part_images(FURTHER, "train", 6)))
+    device("learn", FURTHER, given=new.tobytes())
+    assert device("show")[2] == "generation 1"
+    learned = edgetl.load(folder)
+    assert learned.labels == (*nano.labels, FURTHER)
+    expected = [answer.probabilities for answer in learned.predict(asked)]
+    np.testing.assert_allclose(scored(), expected, atol=1e-6)
 
 
 def test_what_the_program_in_cpp_refuses(classify, bundle, frame, tmp_path):
