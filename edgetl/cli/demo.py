@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetl.cli.arguments import Verbs, add_verb
@@ -40,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the steps, and print each when it is done."""
     from edgetl.demo.job import DemoOptions, run_demo
 
-    options = DemoOptions(data=arguments.data, seed=arguments.seed)
+    options = DemoOptions(data=arguments.data, seed=arguments.seed, program=_program())
     report = run_demo(
         arguments.folder,
         options=options,
@@ -52,6 +55,15 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print_end(report)
     return 0
+
+
+def _program() -> str:
+    """How this program was called, where its bare name would call another one or none."""
+    called = Path(sys.argv[0])
+    found = shutil.which("edgetl")
+    if called.name != "edgetl" or (found is not None and called.resolve() == Path(found).resolve()):
+        return "edgetl"
+    return str(called)
 
 
 def _begun(number: int, count: int, name: str) -> None:
@@ -79,11 +91,12 @@ def _print_step(number: int, count: int, step: Step) -> None:
 def _print_end(report: DemoReport) -> None:
     print(f"done in {report.seconds:.1f} s; open {report.page.resolve().as_uri()}")
     print(report.options.chosen.caution)
+    program = shlex.quote(report.options.program)
     print(
-        """
+        f"""
 Next, your own photos: a folder with a folder per class, 20 photos of each or more.
-    $ edgetl adapt YOUR-PHOTOS/ -o mine.edgetl
-    $ edgetl export mine.edgetl --precision int8 -o mine-int8.edgetl
-    $ edgetl predict mine-int8.edgetl PHOTO.jpg
-    $ edgetl report mine.edgetl -o mine.html"""
+    $ {program} adapt YOUR-PHOTOS/ -o mine.edgetl
+    $ {program} export mine.edgetl --precision int8 -o mine-int8.edgetl
+    $ {program} predict mine-int8.edgetl PHOTO.jpg
+    $ {program} report mine.edgetl -o mine.html"""
     )

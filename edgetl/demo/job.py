@@ -33,6 +33,7 @@ class DemoOptions:
         learn: Photos of the further class that the device learns.
         asked: Photos of the further class to measure on.
         verify_seconds: Timed seconds of each contestant of the export's speed gate.
+        program: How edgetl is called in the commands that are told.
 
     Raises:
         ValueError: There is no such set, or a number is too small.
@@ -45,6 +46,7 @@ class DemoOptions:
     learn: int = 6
     asked: int = 40
     verify_seconds: float = 1.0
+    program: str = "edgetl"
 
     def __post_init__(self) -> None:
         if self.data not in SETS:
@@ -200,12 +202,13 @@ def run_demo(
         before = time.perf_counter()
         told = act(demo)
         seconds = time.perf_counter() - before
+        commands = [_typed(words, options.program) for words in told.commands]
         found.append(
             Step(
                 name=name,
                 lines=told.lines,
                 figures=told.figures,
-                commands=[shlex.join(map(str, words)) for words in told.commands],
+                commands=commands,
                 seconds=seconds,
             )
         )
@@ -217,6 +220,12 @@ def run_demo(
         steps=tuple(found),
         seconds=time.perf_counter() - started,
     )
+
+
+def _typed(words: Sequence[str | Path], program: str) -> str:
+    """A command as it is typed into a shell."""
+    first, *rest = map(str, words)
+    return shlex.join([program if first == "edgetl" else first, *rest])
 
 
 def check_packages(options: DemoOptions) -> None:

@@ -256,7 +256,9 @@ def _dent(rng: np.random.Generator, whole: Plane, light: tuple[float, float]) ->
     return facing * np.float32(rng.uniform(2.4, 3.6))
 
 
-def _rusted(rng: np.random.Generator, metal: NDArray[np.float32], whole: Plane) -> NDArray[np.float32]:
+def _rusted(
+    rng: np.random.Generator, metal: NDArray[np.float32], whole: Plane
+) -> NDArray[np.float32]:
     """Brown patches with ragged borders."""
     distance = _blob(rng, _spot(rng, whole, 5), (14, 24))
     ragged = np.float32(0.45) * _clouds(rng, 14) + np.float32(0.25) * _clouds(rng, 50)
@@ -265,9 +267,7 @@ def _rusted(rng: np.random.Generator, metal: NDArray[np.float32], whole: Plane) 
     return _over(metal, colour, covered)
 
 
-def _blob(
-    rng: np.random.Generator, spot: tuple[int, int], size: tuple[float, float]
-) -> Plane:
+def _blob(rng: np.random.Generator, spot: tuple[int, int], size: tuple[float, float]) -> Plane:
     """Distance from a spot, 1 on an ellipse with half axes of about `size` pixels."""
     across, down = _grid()
     right, below = across - np.float32(spot[1]), down - np.float32(spot[0])

@@ -125,21 +125,24 @@ def _write_class(
     (above / label).mkdir(parents=True, exist_ok=True)
     written = 0
     for image in chosen.draw(label, part, count, seed):
-        file = above / label / f"{chosen.prefix}-{label}-{part}-{written:04}{chosen.suffix}"
+        file = above / label / f"{chosen.prefix}-{written:04}{chosen.suffix}"
         Image.fromarray(image).save(file, quality=92)
         written += 1
     return written
 
 
 def _readme(chosen: DemoSet, amounts: Amounts) -> str:
-    return f"""Written by `edgetl demo --data {chosen.name}`, which replaces this folder when it is run again.
+    later = (
+        f"{amounts.learn} to learn and {amounts.asked} to measure on, of a class that comes later"
+    )
+    return f"""Written by `edgetl demo --data {chosen.name}`; the next demo replaces all of it.
 
 The photos are {chosen.about}.
 {chosen.caution}
 
 photos/train/CLASS   {amounts.train} of each class to adapt to: {", ".join(chosen.labels)}
 photos/test/CLASS    {amounts.test} of each to measure on
-new/learn, new/test  {amounts.learn} to learn and {amounts.asked} to measure on of a class that comes later: {chosen.further}
+new/learn, new/test  {later}: {chosen.further}
 *.edgetl             bundles: what runs on a device
 keys                 made for the demo alone; whoever has key.pem can sign for the bundles in here
 report.html          everything that was measured, to read in a browser

@@ -1,5 +1,4 @@
-"""The demo's folder: taken if it is empty or an earlier demo's, and refused if anything else lies
-in it.
+"""The demo's folder: taken if it is empty or an earlier demo's, refused if it is somebody's own.
 
 It knows which names the demo gives its files, and nothing about what is in them.
 """
@@ -15,9 +14,9 @@ MARKER = ".edgetl-demo"
 
 _OWN = re.compile(
     r"README\.txt|photos|new|keys|report\.html|(update|tampered)\.etlh"
-    r"|((parts|digits)(-int8|-fp32)?|device|second-device)\.edgetl"
+    r"|((parts|digits)(-int8|-fp32)?|((second|third)-)?device)\.edgetl"
 )
-_PHOTO = re.compile(r"(synthetic|digit)-\w+-(train|test)-\d{4}\.(jpg|png)")
+_PHOTO = re.compile(r"(synthetic|digit)-\d{4}\.(jpg|png)")
 _KEY = re.compile(r"(key|pub)\.pem")
 _INSIDE = {"photos": _PHOTO, "new": _PHOTO, "keys": _KEY}
 """What files are called in the folders that somebody may have put something into."""

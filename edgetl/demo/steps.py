@@ -7,12 +7,13 @@ it refused.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from edgetl.demo.photos import write_photos
 from edgetl.errors import AccuracyError, BudgetError, ParityError, SignatureError
 from edgetl.exporter.artefact import GraphOptions
 from edgetl.exporter.search import SearchOptions
-from edgetl.runtime import LearningOptions, Prediction, Runtime, diff, load
+from edgetl.runtime import LearningOptions, Prediction, Runtime, Update, diff, load
 from edgetl.targets import OnnxRuntime
 
 _SHOWN = 4
@@ -172,14 +173,15 @@ def predicted(demo: Demo) -> Told:
         before = time.perf_counter()
         answers = device.predict(asked)
         each = (time.perf_counter() - before) / len(asked)
-    width = max(len(photo.name) for photo in asked)
+    names = [f"{photo.parent.name}/{photo.name}" for photo in asked]
+    width = max(map(len, names))
     lines, figures = [], []
-    for photo, label, answer in zip(asked, labels, answers, strict=True):
-        likely = ", ".join(f"{name} {p:.3f}" for name, p in answer.top(2))
+    for photo, name, label, answer in zip(asked, names, labels, answers, strict=True):
+        likely = ", ".join(f"{known} {p:.3f}" for known, p in answer.top(2))
         right = "right" if answer.answer == label else f"WRONG: it is {label}"
         unknown = "unknown; nearest " * answer.unknown
-        lines.append(f"{photo.name:<{width}}  {unknown}{likely}  ({right})")
-        figures.append({"photo": str(photo), "label": label, **answer.to_json(top=2)})
+        lines.append(f"{name:<{width}}  {unknown}{likely}  ({right})")
+        figures.append({"photo": str(photo), "truth": label, **answer.to_json(top=2)})
     lines.append(f"{1e3 * each:.1f} ms a photo, decoding included")
     return Told(
         lines=lines,
@@ -192,22 +194,13 @@ def learned(demo: Demo) -> Told:
     """Learn a class from a few photos on a copy of what ships, as a device would."""
     new = demo.options.chosen.further
     lesson = [str(photo) for photo in demo.photos("new/learn", new)]
-    Bundle.load(demo.shipped).save(demo.device)
-    with load(demo.device, warmup=True) as device:
+    with load(demo.shipped, warmup=True) as device:
         asked = _Asked(demo, device)
         before = asked.answers(device)
-        started = time.perf_counter()
-        update = device.learn(lesson, new)
-        seconds = time.perf_counter() - started
-        if update.kept:
-            device.save()
-        after = asked.answers(device)
+    update, seconds, after = _learn(demo, lesson, asked, guard="refuse")
     refused = "" if update.kept else update.reason
     if refused:
-        with load(demo.device, learning=LearningOptions(guard="off")) as device:
-            device.learn(lesson, new)
-            device.save()
-            after = asked.answers(device)
+        _, seconds, after = _learn(demo, lesson, asked, guard="off")
     called = Counter(answer.label for answer in before.new)
     names = ", ".join(f"{name} {count}" for name, count in called.most_common())
     unknown = sum(answer.unknown for answer in before.new)
@@ -239,13 +232,27 @@ def learned(demo: Demo) -> Told:
             "refused": refused,
         },
         commands=[
-            ["cp", "-r", demo.shipped, demo.device],
             [
-                *("edgetl", "learn", demo.device, demo.folder / "new" / "learn" / new),
-                *("--label", new, *["--force"] * bool(refused)),
+                *("edgetl", "learn", demo.shipped, demo.folder / "new" / "learn" / new),
+                *("--label", new, *["--force"] * bool(refused), "-o", demo.device),
             ],
         ],
     )
+
+
+def _learn(
+    demo: Demo, lesson: list[str], asked: _Asked, *, guard: Literal["refuse", "off"]
+) -> tuple[Update, float, _Answers]:
+    """Learn the lesson, and save the device's bundle unless the guard refused."""
+    with tempfile.TemporaryDirectory() as place:  # what ships stays as it is
+        options = LearningOptions(guard=guard, folder=place)
+        with load(demo.shipped, warmup=True, learning=options) as device:
+            started = time.perf_counter()
+            update = device.learn(lesson, demo.options.chosen.further)
+            seconds = time.perf_counter() - started
+            if update.kept:
+                device.save(demo.device)
+            return update, seconds, asked.answers(device)
 
 
 @dataclass(frozen=True)
@@ -271,9 +278,7 @@ class _Asked:
         """What the head in use says."""
         new = device.task().answer(self._new, features=False)
         old = device.task().answer(self._old, features=False)
-        right = [
-            answer.label == label for answer, label in zip(old, self._truth, strict=True)
-        ]
+        right = [answer.label == label for answer, label in zip(old, self._truth, strict=True)]
         return _Answers(new, float(np.mean(right)))
 
 
@@ -299,6 +304,7 @@ def updated(demo: Demo) -> Told:
         asked = demo.photos("new/test", demo.options.chosen.further)
         features = first.features(asked)
         ours, theirs = (d.task().answer(features, features=False) for d in (first, second))
+    third = demo.folder / "third-device.edgetl"  # an update is taken once
     same = sum(a.label == b.label for a, b in zip(ours, theirs, strict=True))
     if not refusal:
         raise SignatureError(f"{changed} was changed after it was signed, and was not refused")
@@ -324,8 +330,8 @@ def updated(demo: Demo) -> Told:
         commands=[
             ["edgetl", "keygen", "-o", private, "--public", public],
             ["edgetl", "diff", demo.shipped, demo.device, "-o", demo.update, "--sign", private],
-            ["cp", "-r", demo.shipped, demo.second],
-            ["edgetl", "apply", demo.second, demo.update, "--trust", public],
+            ["cp", "-r", demo.shipped, third],
+            ["edgetl", "apply", third, demo.update, "--trust", public],
         ],
     )
 
