@@ -71,7 +71,7 @@ def test_files_of_others_stay(earlier, name):
 
 def test_another_folder_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("all of it")
-    with pytest.raises(FileExistsError, match="holds 'thesis.txt' and was not made by"):
+    with pytest.raises(FileExistsError, match=r"holds 'thesis\.txt' and was not made by"):
         run_demo(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(FileExistsError, match="is a file; name a folder"):
