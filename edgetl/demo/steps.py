@@ -7,6 +7,7 @@ it refused.
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ import numpy as np
 
 from edgetl._adapt import AdaptOptions, adapt
 from edgetl._export import ExportOptions, export
-from edgetl._report import write_report
+from edgetl._report import ReportOptions, write_report
 from edgetl.bundle import Bundle, generate_keys
 from edgetl.demo.job import BACKBONE, Demo
 from edgetl.demo.photos import write_photos
@@ -31,6 +32,8 @@ from edgetl.targets import OnnxRuntime
 
 _SHOWN = 4
 """Photos that are asked about by name."""
+_CACHE = all(importlib.util.find_spec(name) for name in ("lance", "pyarrow"))
+"""Whether features can be kept from one step to the next; without, they are computed again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ def adapted(demo: Demo) -> Told:
         demo.folder / "photos",
         backbone=BACKBONE,
         output=demo.adapted,
-        options=AdaptOptions(seed=seed),
+        options=AdaptOptions(seed=seed, cache=_CACHE),
     )
     found = bundle.evidence
     assert found is not None  # adapt has just measured it
@@ -154,6 +157,7 @@ def _export(demo: Demo, precision: Any, output: Path) -> Bundle:
             graph=GraphOptions(search=SearchOptions(rounds=0)),
             seed=demo.options.seed,
             verify_seconds=demo.options.verify_seconds,
+            cache=_CACHE,
         ),
     )
 
@@ -338,7 +342,7 @@ def updated(demo: Demo) -> Told:
 
 def reported(demo: Demo) -> Told:
     """Write the page."""
-    page = write_report(demo.device, demo.report)
+    page = write_report(demo.device, demo.report, options=ReportOptions(cache=_CACHE))
     size = page.stat().st_size
     return Told(
         lines=[f"{page}: {size / 1e6:.2f} MB, loads nothing and runs nothing"],
