@@ -208,6 +208,17 @@ WORKSTATION = {
         "runtime",
         "targets",
     },
+    "demo": {
+        "_adapt",
+        "_export",
+        "_extras",
+        "_report",
+        "bundle",
+        "errors",
+        "exporter",
+        "runtime",
+        "targets",
+    },
     "_adapt": {
         "_baselines",
         "_given",

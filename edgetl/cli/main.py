@@ -20,6 +20,7 @@ from edgetl.cli import (
     cache,
     choose,
     combine,
+    demo,
     diff,
     distill,
     doctor,
@@ -42,6 +43,7 @@ from edgetl.cli import (
 from edgetl.errors import EdgetlError
 
 _VERBS = (
+    demo,
     *(select, explore, distill, adapt, fewshot, evaluate, predict, learn, rollback),
     *(export, verify, bench, policy, choose, reward, offpolicy),
     *(keygen, diff, apply, combine, inspect, report, cache, doctor),
