@@ -1,8 +1,8 @@
 """Writes the reference of the command line while the site is built, from the parsers themselves.
 
-Where a page says ``<!-- verbs -->`` it gets a section for every verb, and for ``<!-- methods -->`` the
-ways to adapt. It imports `edgetl.cli`, which needs no package beside the standard library; it knows
-nothing about what the verbs do.
+Where a page says ``<!-- verbs -->`` it gets a section for every verb, and for ``<!-- methods -->``
+the ways to adapt. It imports `edgetl.cli`, which needs no package beside the standard library; it
+knows nothing about what the verbs do.
 """
 
 from __future__ import annotations
