@@ -29,14 +29,12 @@ def load_dataset(
 ) -> Dataset:
     """List labelled samples; no photo is opened.
 
-    ========================  ====================================================================
-    `data`                    is
-    ========================  ====================================================================
-    a folder                  class folders, or parts (train, test or val) of class folders
-    a .csv or .parquet file   one row per sample, with a path, a label and maybe a split
-    a pair (images, labels)   in memory; see `edgetl.data.arrays.read_arrays`
-    a `Dataset`               returned as it is, its classes matched to `labels` if given
-    ========================  ====================================================================
+    | `data` | is |
+    | --- | --- |
+    | a folder | class folders, or parts (train, test or val) of class folders |
+    | a .csv or .parquet file | one row per sample, with a path, a label and maybe a split |
+    | a pair (images, labels) | in memory; see `edgetl.data.arrays.read_arrays` |
+    | a `Dataset` | returned as it is, its classes matched to `labels` if given |
 
     The parts become two: where there are train, val and test, val is trained on (heads are chosen
     by cross-validation, which needs no part of its own); where there is no test, val is the test

@@ -24,15 +24,12 @@ UNLABELLED = "(unlabelled)"
 def load_unlabelled(data: Any) -> Dataset:
     """List samples whose classes are not known, or not to be looked at; no photo is opened.
 
-    ========================  ====================================================================
-    `data`                    gives
-    ========================  ====================================================================
-    a folder                  every file at any depth, but for those of a test part beside a train
-                              part
-    a .csv or .parquet file   every row that is not of the test part
-    a sequence of images      all of them; as in `edgetl.data.arrays.read_images`
-    a pair, or a `Dataset`    the samples that `load_dataset` gives, but for those of its test part
-    ========================  ====================================================================
+    | `data` | gives |
+    | --- | --- |
+    | a folder | every file at any depth, but for those of a test part beside a train part |
+    | a .csv or .parquet file | every row that is not of the test part |
+    | a sequence of images | all of them; as in `edgetl.data.arrays.read_images` |
+    | a pair, or a `Dataset` | the samples that `load_dataset` gives, but for those of its test part |
 
     Raises:
         DataError: There is nothing at the path, or no sample.
