@@ -25,13 +25,16 @@ LIMIT = 200_000
 """Bytes: a README is read on slow lines too."""
 SHOWN = ("header", "#evidence", "#classes")
 """What is left of the page; the navigation and all further sections are not in the picture."""
-ALONE = """
+ALONE = """(async () => {
     const shown = %s.map(name => document.querySelector(name))
     for (const item of document.querySelectorAll('body *'))
         if (!shown.some(part => part.contains(item) || item.contains(part)))
             item.style.display = 'none'
-    Math.ceil(Math.max(...shown.map(part => part.getBoundingClientRect().bottom)))
-"""
+    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))
+    return Math.ceil(Math.max(...shown.map(part => part.getBoundingClientRect().bottom)))
+})()"""
+TALLEST = 6000
+"""Pixels of the window: all of it is on the screen, without a bar to scroll it."""
 
 
 def photograph(page: Path, *, width: int) -> Image.Image:
@@ -46,13 +49,13 @@ def photograph(page: Path, *, width: int) -> Image.Image:
     with (
         tempfile.TemporaryDirectory() as scratch,
         Browser(executable) as browser,
-        Page(browser, page.resolve().as_uri(), width=width, height=600) as tab,
+        Page(browser, page.resolve().as_uri(), width=width, height=TALLEST) as tab,
     ):
         height = tab.evaluate(ALONE % list(SHOWN))
         shot = Path(scratch, "page.png")
-        tab.screenshot(shot)
+        tab.screenshot(shot, whole=False)
         with Image.open(shot) as image:
-            return image.convert("RGB").crop((0, 0, width, min(height + 24, image.height)))
+            return image.convert("RGB").crop((0, 0, width, min(height + 16, image.height)))
 
 
 def compressed(image: Image.Image) -> bytes:
