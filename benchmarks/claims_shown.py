@@ -1,7 +1,8 @@
-"""What the README's table of measured claims shows: where each figure is found, and how it is put.
+"""What the README's table of measured claims shows of preparing photos and of adapting to them.
 
-`claims.py` makes the table of it. A further row is a further `Claim`; no figure is typed in. Which
-are shown, and beside what, was chosen by hand, some that fall short among them.
+Where each figure is found, and how it is put; `claims.py` makes the table of it and of
+`claims_shipped.py`. A further row is a further `Claim`; no figure is typed in. Which are shown, and
+beside what, was chosen by hand, some that fall short among them.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Claim:
     """Groups of the peer's and of our time, where no bar is about them, and the peer's name."""
 
 
-_TIMES = "{value:.3g} times as fast, {at} {limit:g}"
-_POINTS = "{value:+.1p} points, {at} {limit:.0p}"
+TIMES = "{value:.3g} times as fast, {at} {limit:g}"
+POINTS = "{value:+.1p} points, {at} {limit:.0p}"
 
 
 def _of_heads(data: str, lines: int) -> str:
@@ -44,15 +45,7 @@ def _of_heads(data: str, lines: int) -> str:
     )
 
 
-def _of_export(network: str, contestant: str, name: str) -> str:
-    """Time and accuracy of one contestant in `export`."""
-    return (
-        rf"^{network} \(.*\)\n(?:  .*\n)*?  {contestant} +(?P<{name}>\S+) ms "
-        rf".*  accuracy (?P<{name}_right>\S+) "
-    )
-
-
-CLAIMS = (
+ADAPTED = (
     Claim(
         "Resize to the bit as Pillow does it: random cases that differ",
         "exactness",
@@ -74,7 +67,7 @@ CLAIMS = (
         (r"^edgetl_ms +(?P<ours>\S+)", r"^pil_torchvision_ms +(?P<peer>\S+)"),
         "{ours:.2f} ms",
         "{peer:.2f} ms: Pillow, torchvision",
-        ((r"PIL \+ torchvision over ours", _TIMES),),
+        ((r"PIL \+ torchvision over ours", TIMES),),
     ),
     Claim(
         "Features of {n:,.0f} photos, mobilenetv2_100",
@@ -82,7 +75,7 @@ CLAIMS = (
         (r"^flowers: (?P<n>\d+) photos\n  common +(?P<peer>\S+) s .*\n  full +(?P<ours>\S+) s",),
         "{ours:.1f} s",
         "{peer:.1f} s: timm, torchvision, DataLoader, torch",
-        (("flowers, times as fast as the common way", _TIMES),),
+        (("flowers, times as fast as the common way", TIMES),),
     ),
     Claim(
         "The same photos again, from the cache",
@@ -90,7 +83,7 @@ CLAIMS = (
         (r"^flowers: .*\n.*\n.*\n  scaled +(?P<peer>\S+) s .*\n  second +(?P<ours>\S+) s",),
         "{ours:.3f} s",
         "{peer:.1f} s: edgetl's own first pass",
-        (("second pass over the flowers", _TIMES),),
+        (("second pass over the flowers", TIMES),),
     ),
     Claim(
         "Softmax head with its strength cross-validated, {n:,.0f} x {dim:,.0f} features; accuracy",
@@ -98,7 +91,7 @@ CLAIMS = (
         (_of_heads("flower_photos", 1),),
         "{ours:.2f} s, {right:.1%}",
         "{peer:.2f} s, {peers_right:.1%}: scikit-learn's LogisticRegressionCV",
-        (("flower_photos, softmax: times as fast as LogisticRegressionCV", _TIMES),),
+        (("flower_photos, softmax: times as fast as LogisticRegressionCV", TIMES),),
     ),
     Claim(
         "The same, {n:,.0f} x {dim:,.0f} synthetic features",
@@ -107,7 +100,7 @@ CLAIMS = (
         "{ours:.0f} s, {right:.2%}",
         "{peer:.0f} s, {peers_right:.2%}: the same",
         (
-            ("synthetic 50000 x 1280, softmax: times as fast as LogisticRegressionCV", _TIMES),
+            ("synthetic 50000 x 1280, softmax: times as fast as LogisticRegressionCV", TIMES),
             (
                 "synthetic 50000 x 1280, softmax: accuracy minus the peer's",
                 "{value:+.2p} points, {at} 0",
@@ -147,7 +140,7 @@ CLAIMS = (
         (r"^flower_photos, 5 shots, .*: chosen (?P<ours>\S+) minus sklearn (?P<peer>\S+):",),
         "{ours:.1%}",
         "{peer:.1%}: scikit-learn's LogisticRegression",
-        ((r"flower_photos, 5 shots, .*: chosen \S+ minus sklearn \S+", _POINTS),),
+        ((r"flower_photos, 5 shots, .*: chosen \S+ minus sklearn \S+", POINTS),),
     ),
     Claim(
         "`explore`: which ten photos of flower_photos to label first",
@@ -161,7 +154,7 @@ CLAIMS = (
         (
             (
                 "flower_photos: gain over a random draw .*, lower end of its interval",
-                "10 to 80 labels: " + _POINTS + " at the lower end",
+                "10 to 80 labels: " + POINTS + " at the lower end",
             ),
         ),
     ),
@@ -176,7 +169,7 @@ CLAIMS = (
                 "cifar10_small test accuracy, tuned .* minus frozen .*, points",
                 "{value:+g} points, {at} {limit:g}",
             ),
-            ("epoch of the last stage, plain / cached", "an epoch " + _TIMES),
+            ("epoch of the last stage, plain / cached", "an epoch " + TIMES),
         ),
     ),
     Claim(
@@ -191,7 +184,7 @@ CLAIMS = (
         "{peer:.1%}: its teacher, mobilenetv2_100 at 224",
         (
             ("share of the teacher's accuracy kept", "{value:.1%} kept, {at} {limit:.0%}"),
-            ("speed, as a multiple of the teacher's", _TIMES),
+            ("speed, as a multiple of the teacher's", TIMES),
         ),
     ),
     Claim(
@@ -203,7 +196,7 @@ CLAIMS = (
         ),
         "{ours} %",
         "{peer} %: no adaptation",
-        (("photo to sketch, median gain of the chosen adapter .*", _POINTS),),
+        (("photo to sketch, median gain of the chosen adapter .*", POINTS),),
     ),
     Claim(
         "The same where it does harm: grey photos of two classes of the five",
@@ -229,138 +222,8 @@ CLAIMS = (
         (
             (
                 "group-balanced: lower end of the gain of the worst kind, religion",
-                _POINTS + " at the lower end",
+                POINTS + " at the lower end",
             ),
-        ),
-    ),
-    Claim(
-        "int8 of mobilenetv2_100, one photo; accuracy on flower_photos",
-        "export",
-        (
-            _of_export("mobilenetv2_100", "edgetl int8", "ours"),
-            _of_export("mobilenetv2_100", "onnxruntime fp32", "plain"),
-            _of_export("mobilenetv2_100", "openvino nncf int8", "nncf"),
-        ),
-        "{ours:.2f} ms, {ours_right:.1%}",
-        "{plain:.2f} ms, {plain_right:.1%}: float32; {nncf:.2f} ms, {nncf_right:.1%}: NNCF in "
-        "OpenVINO",
-        (
-            ("mobilenetv2_100: int8 speed over fp32", _TIMES),
-            (
-                "mobilenetv2_100: pp of accuracy below fp32",
-                "{value:g} points below float32, {at} {limit:g}",
-            ),
-        ),
-    ),
-    Claim(
-        "int8 of squeezenet1_1",
-        "export",
-        (
-            _of_export("squeezenet1_1", "edgetl int8", "ours"),
-            _of_export("squeezenet1_1", "onnxruntime fp32", "plain"),
-            _of_export("squeezenet1_1", "openvino nncf int8", "nncf"),
-        ),
-        "{ours:.2f} ms, {ours_right:.1%}",
-        "{plain:.2f} ms, {plain_right:.1%}: float32; {nncf:.2f} ms, {nncf_right:.1%}: NNCF in "
-        "OpenVINO",
-        (
-            (
-                "squeezenet1_1: pp of accuracy below fp32",
-                "{value:g} points below float32, {at} {limit:g}",
-            ),
-        ),
-        faster=("nncf", "ours", "NNCF"),
-    ),
-    Claim(
-        "Peak memory of calibrating int8",
-        "calibration_memory",
-        (
-            r"^edgetl +(?P<n>\d+) photos, .* peak +(?P<ours>\d+) MB",
-            r"^onnxruntime Entropy +(?P<few>\d+) photos, .* peak +(?P<peer>\d+) MB",
-        ),
-        "{ours:,.0f} MB after {n:,.0f} photos",
-        "{peer:,.0f} MB after {few:.0f}: onnxruntime's entropy calibration",
-        (("MB for each further photo", "{value:.2g} MB for a further photo, {at} {limit:g}"),),
-    ),
-    Claim(
-        "Device: from starting the process to the first answer; resident memory",
-        "predict",
-        (r"^cold_start_s +(?P<ours>\S+)", r"^resident_mb +(?P<memory>\S+)"),
-        "{ours:.2f} s, {memory:.0f} MB",
-        "",
-        (
-            ("process start to first prediction, seconds", "{at} {limit:g} s"),
-            ("resident memory, MB", "{at} {limit:g} MB"),
-        ),
-    ),
-    Claim(
-        "Device: one photo, from JPEG to answer",
-        "predict",
-        (r"^predict_ms +(?P<ours>\S+)", r"^decode_and_bare_session_ms +(?P<peer>\S+)"),
-        "{ours:.2f} ms",
-        "{peer:.2f} ms: decoding and bare onnxruntime, nothing prepared",
-        (
-            (
-                "overhead of a call over bare session plus decode",
-                "{value:.1%} more, {at} {limit:.0%}",
-            ),
-        ),
-    ),
-    Claim(
-        "Device: learning one sample, softmax head; the head alone",
-        "device",
-        (
-            r"^softmax: one sample by the device, ms: (?P<ours>\S+)",
-            r"^softmax: one sample by the head, ms: (?P<head>\S+)",
-        ),
-        "{ours:.2f} ms, {head:.2f} ms",
-        "scikit-learn's refit, beside the head alone",
-        (
-            ("softmax: one sample by the device, ms", "{at} {limit:g} ms"),
-            ("softmax: times as fast as scikit-learn's refit", _TIMES),
-        ),
-    ),
-    Claim(
-        "Device: the same, ridge head",
-        "device",
-        (
-            r"^ridge: one sample by the device, ms: (?P<ours>\S+)",
-            r"^ridge: one sample by the head, ms: (?P<head>\S+)",
-        ),
-        "{ours:.2f} ms, {head:.2f} ms",
-        "scikit-learn's refit, beside the head alone",
-        (
-            ("ridge: one sample by the device, ms", "{at} {limit:g} ms"),
-            ("ridge: times as fast as scikit-learn's refit", _TIMES),
-        ),
-    ),
-    Claim(
-        "Signed update that teaches a head one more class",
-        "head_updates",
-        (r"^head softmax  bytes (?P<ours>\d+)  head_file_bytes (?P<peer>\d+)  ",),
-        "{ours:,.0f} bytes",
-        "{peer:,.0f} bytes: the head's own file",
-        (
-            ("softmax: bytes", "{at} {limit:,.0f} bytes"),
-            (
-                "softmax: change of a probability, unseen",
-                "a probability changes by {value:.2g}, {at} {limit:g}",
-            ),
-        ),
-    ),
-    Claim(
-        "Telling unknown photos, mean AUROC over six heads",
-        "novelty",
-        (
-            r"^nearest, as shipped .* (?P<ours>[\d.]+)/[\d.]+$",
-            r"^sklearn LOF .* (?P<peer>[\d.]+)/[\d.]+$",
-            r"^Mahalanobis, norm 1 .* (?P<best>[\d.]+)/[\d.]+$",
-        ),
-        "{ours:.3f}",
-        "{best:.3f}: Mahalanobis distance; {peer:.3f}: scikit-learn's LocalOutlierFactor",
-        (
-            ("AUROC behind the best other score", "{value:.2g} behind the best, {at} {limit:g}"),
-            ("microseconds to score", "{value:.3g} µs, {at} {limit:g}"),
         ),
     ),
 )
