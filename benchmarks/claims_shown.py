@@ -98,7 +98,7 @@ ADAPTED = (
         "heads",
         (_of_heads("synthetic 50000 x 1280", 3),),
         "{ours:.0f} s, {right:.2%}",
-        "{peer:.0f} s, {peers_right:.2%}: the same",
+        "{peer:,.0f} s, {peers_right:.2%}: the same",
         (
             ("synthetic 50000 x 1280, softmax: times as fast as LogisticRegressionCV", TIMES),
             (

@@ -65,3 +65,12 @@ def test_the_commands_name_extras_that_there_are():
 def test_the_picture_is_there_and_small():
     (path,) = re.findall(r"^!\[[^\]]{40,}\]\((docs/images/[^)]+)\)$", TEXT, re.MULTILINE)
     assert 10_000 < (ROOT / path).stat().st_size < 200_000
+
+
+def test_the_demo_that_is_shown_has_the_demos_steps():
+    from edgetl.demo.steps import ALL
+
+    shown = TEXT.partition("<!-- demo:begin -->")[2].partition("<!-- demo:end -->")[0]
+    heads = re.findall(r"^(\d)/(\d) (\S.*?) +\d+\.\d s$", shown, re.MULTILINE)
+    count = str(len(ALL))
+    assert heads == [(str(number), count, name) for number, name in enumerate(ALL, 1)]
