@@ -26,7 +26,7 @@ def load_unlabelled(data: Any) -> Dataset:
 
     | `data` | gives |
     | --- | --- |
-    | a folder | every file at any depth, but for those of a test part beside a train part |
+    | a folder | every file at any depth, but those of a test part beside a train part |
     | a .csv or .parquet file | every row that is not of the test part |
     | a sequence of images | all of them; as in `edgetl.data.arrays.read_images` |
     | a pair, or a `Dataset` | the samples that `load_dataset` gives, but for those of its test part |
