@@ -15,7 +15,7 @@ def _of_export(network: str, contestant: str, name: str) -> str:
 
 SHIPPED = (
     Claim(
-        'Device install, `pip install "edgetl[ort]"`, on the disk; edgetl\'s own part',
+        'Device install, `pip install "edgetl[ort]"`; edgetl\'s own part',
         "install",
         (r"^all of it +(?P<all>\S+) MB", r"^edgetl +(?P<ours>\S+) MB"),
         "{all:.0f} MB, {ours:.1f} MB",

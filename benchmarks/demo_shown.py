@@ -30,7 +30,7 @@ LINES = {
     "photos": ("drawings", "to adapt to"),
     "adapt": ("accuracy", "beside"),
     "export in int8": ("refused", "accuracy", "speed", "size"),
-    "predict": ("synthetic", "a photo"),
+    "predict": ("(right)", "(WRONG", "a photo"),
     "learn a class on the device": ("before:", "learned", "after:", "classes known"),
     "ship what it learned": ("signed", "second device", "one bit"),
     "report": ("loads nothing",),

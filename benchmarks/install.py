@@ -1,4 +1,4 @@
-"""What `pip install "edgetl[ort]"` takes on a device: megabytes on the disk, package by package.
+"""What `pip install "edgetl[ort]"` takes on a device: megabytes of files, folder by folder.
 
     python benchmarks/install.py                       # installs this checkout and looks
     python benchmarks/install.py --environment FOLDER  # looks where that was done before
@@ -21,7 +21,14 @@ from measure import Bar, finish, machine, parser
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "edgetl"
-TOOLS = ("pip", "setuptools", "_distutils_hack", "distutils-precedence", "__pycache__")
+TOOLS = (
+    "pip",
+    "setuptools",
+    "pkg_resources",
+    "_distutils_hack",
+    "distutils-precedence",
+    "__pycache__",
+)
 """What an empty environment has already."""
 ASK = "import sysconfig; print(sysconfig.get_path('purelib')); print(sysconfig.get_path('platlib'))"
 
@@ -33,15 +40,15 @@ def install(environment: Path) -> None:
     subprocess.run([str(word) for word in command], check=True)
 
 
-def on_disk(path: Path) -> int:
-    """Bytes that a file, or all below a folder, takes on the disk."""
+def length(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
     if path.is_file():
-        return path.stat().st_blocks * 512
-    return sum(on_disk(Path(item)) for item in os.scandir(path) if not item.is_symlink())
+        return path.stat().st_size
+    return sum(length(Path(item)) for item in os.scandir(path) if not item.is_symlink())
 
 
 def sizes(environment: Path) -> dict[str, int]:
-    """Bytes of each package, largest first; ``x.libs`` and ``x-1.0.dist-info`` are x's."""
+    """Bytes of each folder, largest first; ``x.libs`` and ``x-1.0.dist-info`` are x's."""
     asked = subprocess.run(
         [str(environment / "bin" / "python"), "-c", ASK],
         capture_output=True,
@@ -53,7 +60,7 @@ def sizes(environment: Path) -> dict[str, int]:
         for item in Path(folder).iterdir():
             name = re.split(r"-\d|\.libs$|\.py$|\.pth$", item.name)[0].lower()
             if name not in TOOLS:
-                found[name] = found.get(name, 0) + on_disk(item)
+                found[name] = found.get(name, 0) + length(item)
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
