@@ -154,6 +154,7 @@ WORKSTATION = {
         "decode",
         "engines",
         "features",
+        "preprocess",
         "transfer",
     },
     "_distill_teachers": {
