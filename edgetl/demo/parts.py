@@ -129,23 +129,20 @@ def part_images(
 
 
 def random_part(rng: np.random.Generator) -> Part:
-    """A flange with a ring of six holes, or a plate with four, somewhere near the middle."""
+    """A round flange or a plate near the middle, each with a bore and six holes around it."""
     angle = float(rng.uniform(0, 2 * np.pi))
-    shift = (float(rng.uniform(-7, 7)), float(rng.uniform(-7, 7)))
-    scale = float(rng.uniform(0.9, 1.06))
+    shift = (float(rng.uniform(-5, 5)), float(rng.uniform(-5, 5)))
+    scale = float(rng.uniform(0.95, 1.05))
+    bore = (0.0, 0.0, float(rng.uniform(13, 15)) * scale)
+    radius = float(rng.uniform(7.5, 8.5)) * scale
     if rng.random() < 0.5:
-        radius, ring = 62 * scale, 45 * scale
-        around = np.arange(6) * np.pi / 3
-        small = float(rng.uniform(6.5, 8.0)) * scale
-        holes = [(float(ring * np.cos(turn)), float(ring * np.sin(turn)), small) for turn in around]
-        bore = (0.0, 0.0, float(rng.uniform(15, 20)) * scale)
-        return Part(_disc(radius), (bore, *holes), angle, shift)
-    width, height = 60 * scale, float(rng.uniform(38, 44)) * scale
-    small = float(rng.uniform(6.5, 8.5)) * scale
-    corner = (width - 15 * scale, height - 14 * scale)
-    signs = [(a, b) for a in (-1, 1) for b in (-1, 1)]
-    holes = [(a * corner[0], b * corner[1], small) for a, b in signs]
-    bore = (0.0, 0.0, float(rng.uniform(11, 16)) * scale)
+        ring = 46 * scale
+        turns = [step * np.pi / 3 for step in range(6)]
+        holes = [(float(ring * np.cos(turn)), float(ring * np.sin(turn)), radius) for turn in turns]
+        return Part(_disc(64 * scale), (bore, *holes), angle, shift)
+    width, height = 62 * scale, float(rng.uniform(40, 44)) * scale
+    columns, row = (-47 * scale, 0.0, 47 * scale), height - 14 * scale
+    holes = [(column, side * row, radius) for column in columns for side in (-1, 1)]
     rounded = float(rng.uniform(5, 12)) * scale
     return Part(_plate(width, height, rounded), (bore, *holes), angle, shift)
 
@@ -207,8 +204,8 @@ def _metal(rng: np.random.Generator, x: Plane, y: Plane) -> Plane:
     fades = _clouds(rng, 12) * np.float32(0.02)
     toward = _direction(rng)
     slope = (x * np.float32(toward[0]) + y * np.float32(toward[1])) / SIZE
-    strength = np.float32(rng.uniform(0.01, 0.045))
-    return lines[place] * strength + slope * np.float32(rng.uniform(0, 0.3)) + fades
+    strength = np.float32(rng.uniform(0.008, 0.025))
+    return lines[place] * strength + slope * np.float32(rng.uniform(0, 0.2)) + fades
 
 
 def _edges(distance: Plane, light: tuple[float, float]) -> Plane:
@@ -219,14 +216,14 @@ def _edges(distance: Plane, light: tuple[float, float]) -> Plane:
 
 
 def _smudge(rng: np.random.Generator, whole: Plane) -> Plane:
-    """Oil and dust, which are no flaw; on half of the parts."""
+    """Oil and dust, which are no flaw; on some of the parts."""
     found = np.zeros_like(whole)
-    if rng.random() < 0.5:
+    if rng.random() < 0.35:
         distance = _blob(rng, _spot(rng, whole, 2), (10, 22))
-        found -= np.float32(rng.uniform(0.03, 0.09)) * np.exp(-np.square(distance))
+        found -= np.float32(rng.uniform(0.02, 0.06)) * np.exp(-np.square(distance))
     for _ in range(rng.integers(0, 5)):
         row, column = _spot(rng, whole, 2)
-        found[row, column] -= np.float32(rng.uniform(0.1, 0.3))
+        found[row, column] -= np.float32(rng.uniform(0.1, 0.25))
     return found
 
 
@@ -239,21 +236,21 @@ def _scratch(rng: np.random.Generator, whole: Plane) -> Plane:
     right, below = across - np.float32(middle[0]), down - np.float32(middle[1])
     side = np.hypot(right, below) - np.float32(radius)
     along = np.hypot(across - np.float32(column), down - np.float32(row))
-    length = np.float32(rng.uniform(20, 36))
+    length = np.float32(rng.uniform(26, 44))
     depth = np.clip((length - along) / 6, 0, 1) * (0.8 + 0.2 * _clouds(rng, 40))
-    width = np.float32(rng.uniform(0.9, 1.5))
+    width = np.float32(rng.uniform(1.3, 2.0))
     bright = np.exp(-np.square(side / width))
     dark = np.exp(-np.square((side - 1.8 * width) / width))
-    strength = np.float32(rng.uniform(0.22, 0.34))
+    strength = np.float32(rng.uniform(0.4, 0.6))
     return strength * depth * (bright - np.float32(0.8) * dark)
 
 
 def _dent(rng: np.random.Generator, whole: Plane, light: tuple[float, float]) -> Plane:
     """A hollow: its far wall faces the light, its near wall lies in the shade."""
-    distance = _blob(rng, _spot(rng, whole, 8), (7, 11))
+    distance = _blob(rng, _spot(rng, whole, 8), (10, 15))
     down, across = np.gradient(-np.exp(-np.square(distance)))
     facing = -(across * np.float32(light[0]) + down * np.float32(light[1]))
-    return facing * np.float32(rng.uniform(2.4, 3.6))
+    return facing * np.float32(rng.uniform(4.0, 5.5))
 
 
 def _rusted(
@@ -289,14 +286,14 @@ def _spot(rng: np.random.Generator, whole: Plane, margin: float) -> tuple[int, i
 def _ground(rng: np.random.Generator) -> NDArray[np.float32]:
     """What the part lies on: a colour with stains, and stripes on some."""
     colour = np.array(_GROUNDS[rng.integers(len(_GROUNDS))], np.float32)
-    shade = np.float32(0.07) * _clouds(rng, 6) + np.float32(0.05) * _clouds(rng, 60)
+    shade = np.float32(0.05) * _clouds(rng, 6) + np.float32(0.03) * _clouds(rng, 60)
     if rng.random() < 0.4:
         across, down = _grid()
         toward = _direction(rng)
         wave = (across * np.float32(toward[0]) + down * np.float32(toward[1])) / np.float32(
             rng.uniform(4, 14)
         )
-        shade = shade + np.float32(rng.uniform(0.02, 0.08)) * np.sin(wave)
+        shade = shade + np.float32(rng.uniform(0.02, 0.05)) * np.sin(wave)
     found: NDArray[np.float32] = colour * (1 + rng.uniform(-0.2, 0.2)) + shade[..., None]
     return found.astype(np.float32)
 
