@@ -179,7 +179,8 @@ def predicted(demo: Demo) -> Told:
         each = (time.perf_counter() - before) / len(asked)
     names = [f"{photo.parent.name}/{photo.name}" for photo in asked]
     width = max(map(len, names))
-    lines, figures = [], []
+    lines: list[str] = []
+    figures: list[dict[str, Any]] = []
     for photo, name, label, answer in zip(asked, names, labels, answers, strict=True):
         likely = ", ".join(f"{known} {p:.3f}" for known, p in answer.top(2))
         right = "right" if answer.answer == label else f"WRONG: it is {label}"
@@ -197,7 +198,7 @@ def predicted(demo: Demo) -> Told:
 def learned(demo: Demo) -> Told:
     """Learn a class from a few photos on a copy of what ships, as a device would."""
     new = demo.options.chosen.further
-    lesson = [str(photo) for photo in demo.photos("new/learn", new)]
+    lesson: list[Any] = demo.photos("new/learn", new)
     with load(demo.shipped, warmup=True) as device:
         asked = _Asked(demo, device)
         before = asked.answers(device)
@@ -245,7 +246,7 @@ def learned(demo: Demo) -> Told:
 
 
 def _learn(
-    demo: Demo, lesson: list[str], asked: _Asked, *, guard: Literal["refuse", "off"]
+    demo: Demo, lesson: list[Any], asked: _Asked, *, guard: Literal["refuse", "off"]
 ) -> tuple[Update, float, _Answers]:
     """Learn the lesson, and save the device's bundle unless the guard refused."""
     with tempfile.TemporaryDirectory() as place:  # what ships stays as it is
