@@ -100,7 +100,8 @@ def draw_part(label: str, *, seed: int = 0, number: int = 0) -> NDArray[np.uint8
     ground = _ground(scene)
     picture = ground * (1 - 0.55 * _shadow(part, light, scene))[..., None]
     picture = _over(picture, metal, _inside(body))
-    depth = ground * 0.22 + np.maximum(0, -_edges(bored, light))[..., None] * 0.7
+    wall = np.maximum(-_edges(bored, light), np.float32(0)) * np.float32(0.7)
+    depth = ground * np.float32(0.22) + wall[..., None]
     picture = _over(picture, depth, _inside(bored))
     return _photographed(scene, picture)
 
@@ -165,16 +166,19 @@ def _plate(width: float, height: float, rounded: float) -> Shape:
 
 def _circle(x: Plane, y: Plane, hole: Sequence[float]) -> Plane:
     across, down, radius = map(np.float32, hole)
-    return np.hypot(x - across, y - down) - radius
+    distance: Plane = np.hypot(x - across, y - down) - radius
+    return distance
 
 
 def _union(shapes: Sequence[Plane]) -> Plane:
-    return np.minimum.reduce(list(shapes))
+    distance: Plane = np.minimum.reduce(list(shapes))
+    return distance
 
 
 def _inside(distance: Plane, soft: float = 1.0) -> Plane:
     """1 inside an outline, 0 outside, and a slope of `soft` pixels between."""
-    return np.clip(0.5 - distance / np.float32(soft), 0, 1)
+    covered: Plane = np.clip(0.5 - distance / np.float32(soft), 0, 1)
+    return covered
 
 
 def _grid() -> tuple[Plane, Plane]:
@@ -212,7 +216,8 @@ def _edges(distance: Plane, light: tuple[float, float]) -> Plane:
     """Brightness of a chamfer: more where it faces the light, less where it turns away."""
     down, across = np.gradient(distance)
     facing = -(across * np.float32(light[0]) + down * np.float32(light[1]))
-    return facing * np.exp(-np.square((distance + 1.5) / 1.8)) * np.float32(-0.28)
+    relief: Plane = facing * np.exp(-np.square((distance + 1.5) / 1.8)) * np.float32(-0.28)
+    return relief
 
 
 def _smudge(rng: np.random.Generator, whole: Plane) -> Plane:
@@ -242,7 +247,8 @@ def _scratch(rng: np.random.Generator, whole: Plane) -> Plane:
     bright = np.exp(-np.square(side / width))
     dark = np.exp(-np.square((side - 1.8 * width) / width))
     strength = np.float32(rng.uniform(0.4, 0.6))
-    return strength * depth * (bright - np.float32(0.8) * dark)
+    relief: Plane = strength * depth * (bright - np.float32(0.8) * dark)
+    return relief
 
 
 def _dent(rng: np.random.Generator, whole: Plane, light: tuple[float, float]) -> Plane:
@@ -250,7 +256,8 @@ def _dent(rng: np.random.Generator, whole: Plane, light: tuple[float, float]) ->
     distance = _blob(rng, _spot(rng, whole, 8), (10, 15))
     down, across = np.gradient(-np.exp(-np.square(distance)))
     facing = -(across * np.float32(light[0]) + down * np.float32(light[1]))
-    return facing * np.float32(rng.uniform(4.0, 5.5))
+    relief: Plane = facing * np.float32(rng.uniform(4.0, 5.5))
+    return relief
 
 
 def _rusted(
@@ -271,9 +278,10 @@ def _blob(rng: np.random.Generator, spot: tuple[int, int], size: tuple[float, fl
     turn = rng.uniform(0, np.pi)
     cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
     first, second = map(np.float32, rng.uniform(*size, 2))
-    return np.hypot(
+    distance: Plane = np.hypot(
         (cosine * right + sine * below) / first, (cosine * below - sine * right) / second
     )
+    return distance
 
 
 def _spot(rng: np.random.Generator, whole: Plane, margin: float) -> tuple[int, int]:

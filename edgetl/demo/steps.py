@@ -165,8 +165,8 @@ def _export(demo: Demo, precision: Any, output: Path) -> Bundle:
 def _export_words(demo: Demo, precision: str) -> list[str | Path]:
     output = demo.adapted.with_name(f"{demo.options.data}-{precision}.edgetl")
     quick = ["--search-rounds", "0"] if precision == "int8" else []
-    words = ["edgetl", "export", demo.adapted, "--precision", precision, *quick]
-    return [*words, *_seed(demo.options.seed), "-o", output]
+    quick += _seed(demo.options.seed)
+    return ["edgetl", "export", demo.adapted, "--precision", precision, *quick, "-o", output]
 
 
 def predicted(demo: Demo) -> Told:
@@ -206,6 +206,7 @@ def learned(demo: Demo) -> Told:
     refused = "" if update.kept else update.reason
     if refused:
         _, seconds, after = _learn(demo, lesson, asked, guard="off")
+    taught, force = demo.folder / "new" / "learn" / new, ["--force"] * bool(refused)
     called = Counter(answer.label for answer in before.new)
     names = ", ".join(f"{name} {count}" for name, count in called.most_common())
     unknown = sum(answer.unknown for answer in before.new)
@@ -237,10 +238,7 @@ def learned(demo: Demo) -> Told:
             "refused": refused,
         },
         commands=[
-            [
-                *("edgetl", "learn", demo.shipped, demo.folder / "new" / "learn" / new),
-                *("--label", new, *["--force"] * bool(refused), "-o", demo.device),
-            ],
+            ["edgetl", "learn", demo.shipped, taught, "--label", new, *force, "-o", demo.device],
         ],
     )
 
