@@ -100,7 +100,8 @@ def draw_part(label: str, *, seed: int = 0, number: int = 0) -> NDArray[np.uint8
     ground = _ground(scene)
     picture = ground * (1 - 0.55 * _shadow(part, light, scene))[..., None]
     picture = _over(picture, metal, _inside(body))
-    depth = ground * 0.22 + np.maximum(0, -_edges(bored, light))[..., None] * 0.7
+    wall = np.maximum(-_edges(bored, light), np.float32(0)) * np.float32(0.7)
+    depth = ground * np.float32(0.22) + wall[..., None]
     picture = _over(picture, depth, _inside(bored))
     return _photographed(scene, picture)
 
@@ -129,23 +130,20 @@ def part_images(
 
 
 def random_part(rng: np.random.Generator) -> Part:
-    """A flange with a ring of six holes, or a plate with four, somewhere near the middle."""
+    """A round flange or a plate near the middle, each with a bore and six holes around it."""
     angle = float(rng.uniform(0, 2 * np.pi))
-    shift = (float(rng.uniform(-7, 7)), float(rng.uniform(-7, 7)))
-    scale = float(rng.uniform(0.9, 1.06))
+    shift = (float(rng.uniform(-5, 5)), float(rng.uniform(-5, 5)))
+    scale = float(rng.uniform(0.95, 1.05))
+    bore = (0.0, 0.0, float(rng.uniform(13, 15)) * scale)
+    radius = float(rng.uniform(7.5, 8.5)) * scale
     if rng.random() < 0.5:
-        radius, ring = 62 * scale, 45 * scale
-        around = np.arange(6) * np.pi / 3
-        small = float(rng.uniform(6.5, 8.0)) * scale
-        holes = [(float(ring * np.cos(turn)), float(ring * np.sin(turn)), small) for turn in around]
-        bore = (0.0, 0.0, float(rng.uniform(15, 20)) * scale)
-        return Part(_disc(radius), (bore, *holes), angle, shift)
-    width, height = 60 * scale, float(rng.uniform(38, 44)) * scale
-    small = float(rng.uniform(6.5, 8.5)) * scale
-    corner = (width - 15 * scale, height - 14 * scale)
-    signs = [(a, b) for a in (-1, 1) for b in (-1, 1)]
-    holes = [(a * corner[0], b * corner[1], small) for a, b in signs]
-    bore = (0.0, 0.0, float(rng.uniform(11, 16)) * scale)
+        ring = 46 * scale
+        turns = [step * np.pi / 3 for step in range(6)]
+        holes = [(float(ring * np.cos(turn)), float(ring * np.sin(turn)), radius) for turn in turns]
+        return Part(_disc(64 * scale), (bore, *holes), angle, shift)
+    width, height = 62 * scale, float(rng.uniform(40, 44)) * scale
+    columns, row = (-47 * scale, 0.0, 47 * scale), height - 14 * scale
+    holes = [(column, side * row, radius) for column in columns for side in (-1, 1)]
     rounded = float(rng.uniform(5, 12)) * scale
     return Part(_plate(width, height, rounded), (bore, *holes), angle, shift)
 
@@ -168,16 +166,19 @@ def _plate(width: float, height: float, rounded: float) -> Shape:
 
 def _circle(x: Plane, y: Plane, hole: Sequence[float]) -> Plane:
     across, down, radius = map(np.float32, hole)
-    return np.hypot(x - across, y - down) - radius
+    distance: Plane = np.hypot(x - across, y - down) - radius
+    return distance
 
 
 def _union(shapes: Sequence[Plane]) -> Plane:
-    return np.minimum.reduce(list(shapes))
+    distance: Plane = np.minimum.reduce(list(shapes))
+    return distance
 
 
 def _inside(distance: Plane, soft: float = 1.0) -> Plane:
     """1 inside an outline, 0 outside, and a slope of `soft` pixels between."""
-    return np.clip(0.5 - distance / np.float32(soft), 0, 1)
+    covered: Plane = np.clip(0.5 - distance / np.float32(soft), 0, 1)
+    return covered
 
 
 def _grid() -> tuple[Plane, Plane]:
@@ -207,26 +208,27 @@ def _metal(rng: np.random.Generator, x: Plane, y: Plane) -> Plane:
     fades = _clouds(rng, 12) * np.float32(0.02)
     toward = _direction(rng)
     slope = (x * np.float32(toward[0]) + y * np.float32(toward[1])) / SIZE
-    strength = np.float32(rng.uniform(0.01, 0.045))
-    return lines[place] * strength + slope * np.float32(rng.uniform(0, 0.3)) + fades
+    strength = np.float32(rng.uniform(0.008, 0.025))
+    return lines[place] * strength + slope * np.float32(rng.uniform(0, 0.2)) + fades
 
 
 def _edges(distance: Plane, light: tuple[float, float]) -> Plane:
     """Brightness of a chamfer: more where it faces the light, less where it turns away."""
     down, across = np.gradient(distance)
     facing = -(across * np.float32(light[0]) + down * np.float32(light[1]))
-    return facing * np.exp(-np.square((distance + 1.5) / 1.8)) * np.float32(-0.28)
+    relief: Plane = facing * np.exp(-np.square((distance + 1.5) / 1.8)) * np.float32(-0.28)
+    return relief
 
 
 def _smudge(rng: np.random.Generator, whole: Plane) -> Plane:
-    """Oil and dust, which are no flaw; on half of the parts."""
+    """Oil and dust, which are no flaw; on some of the parts."""
     found = np.zeros_like(whole)
-    if rng.random() < 0.5:
+    if rng.random() < 0.35:
         distance = _blob(rng, _spot(rng, whole, 2), (10, 22))
-        found -= np.float32(rng.uniform(0.03, 0.09)) * np.exp(-np.square(distance))
+        found -= np.float32(rng.uniform(0.02, 0.06)) * np.exp(-np.square(distance))
     for _ in range(rng.integers(0, 5)):
         row, column = _spot(rng, whole, 2)
-        found[row, column] -= np.float32(rng.uniform(0.1, 0.3))
+        found[row, column] -= np.float32(rng.uniform(0.1, 0.25))
     return found
 
 
@@ -239,21 +241,23 @@ def _scratch(rng: np.random.Generator, whole: Plane) -> Plane:
     right, below = across - np.float32(middle[0]), down - np.float32(middle[1])
     side = np.hypot(right, below) - np.float32(radius)
     along = np.hypot(across - np.float32(column), down - np.float32(row))
-    length = np.float32(rng.uniform(20, 36))
+    length = np.float32(rng.uniform(26, 44))
     depth = np.clip((length - along) / 6, 0, 1) * (0.8 + 0.2 * _clouds(rng, 40))
-    width = np.float32(rng.uniform(0.9, 1.5))
+    width = np.float32(rng.uniform(1.3, 2.0))
     bright = np.exp(-np.square(side / width))
     dark = np.exp(-np.square((side - 1.8 * width) / width))
-    strength = np.float32(rng.uniform(0.22, 0.34))
-    return strength * depth * (bright - np.float32(0.8) * dark)
+    strength = np.float32(rng.uniform(0.4, 0.6))
+    relief: Plane = strength * depth * (bright - np.float32(0.8) * dark)
+    return relief
 
 
 def _dent(rng: np.random.Generator, whole: Plane, light: tuple[float, float]) -> Plane:
     """A hollow: its far wall faces the light, its near wall lies in the shade."""
-    distance = _blob(rng, _spot(rng, whole, 8), (7, 11))
+    distance = _blob(rng, _spot(rng, whole, 8), (10, 15))
     down, across = np.gradient(-np.exp(-np.square(distance)))
     facing = -(across * np.float32(light[0]) + down * np.float32(light[1]))
-    return facing * np.float32(rng.uniform(2.4, 3.6))
+    relief: Plane = facing * np.float32(rng.uniform(4.0, 5.5))
+    return relief
 
 
 def _rusted(
@@ -274,9 +278,10 @@ def _blob(rng: np.random.Generator, spot: tuple[int, int], size: tuple[float, fl
     turn = rng.uniform(0, np.pi)
     cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
     first, second = map(np.float32, rng.uniform(*size, 2))
-    return np.hypot(
+    distance: Plane = np.hypot(
         (cosine * right + sine * below) / first, (cosine * below - sine * right) / second
     )
+    return distance
 
 
 def _spot(rng: np.random.Generator, whole: Plane, margin: float) -> tuple[int, int]:
@@ -289,14 +294,14 @@ def _spot(rng: np.random.Generator, whole: Plane, margin: float) -> tuple[int, i
 def _ground(rng: np.random.Generator) -> NDArray[np.float32]:
     """What the part lies on: a colour with stains, and stripes on some."""
     colour = np.array(_GROUNDS[rng.integers(len(_GROUNDS))], np.float32)
-    shade = np.float32(0.07) * _clouds(rng, 6) + np.float32(0.05) * _clouds(rng, 60)
+    shade = np.float32(0.05) * _clouds(rng, 6) + np.float32(0.03) * _clouds(rng, 60)
     if rng.random() < 0.4:
         across, down = _grid()
         toward = _direction(rng)
         wave = (across * np.float32(toward[0]) + down * np.float32(toward[1])) / np.float32(
             rng.uniform(4, 14)
         )
-        shade = shade + np.float32(rng.uniform(0.02, 0.08)) * np.sin(wave)
+        shade = shade + np.float32(rng.uniform(0.02, 0.05)) * np.sin(wave)
     found: NDArray[np.float32] = colour * (1 + rng.uniform(-0.2, 0.2)) + shade[..., None]
     return found.astype(np.float32)
 

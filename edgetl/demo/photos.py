@@ -64,8 +64,8 @@ SETS: dict[str, DemoSet] = {
         labels=parts.CLASSES,
         further=parts.FURTHER,
         draw=lambda label, part, count, seed: parts.part_images(label, part, count, seed=seed),
-        train=60,
-        test=100,
+        train=100,
+        test=75,
     ),
     "digits": DemoSet(
         name="digits",

@@ -61,7 +61,9 @@ def _strange(found: list[Path]) -> Path | None:
         if not _OWN.fullmatch(entry.name):
             return entry
         names = _INSIDE.get(entry.name)
-        for file in sorted(entry.rglob("*")) if names else ():
+        if names is None:
+            continue
+        for file in sorted(entry.rglob("*")):
             known = file.is_dir() or file.name in _LEFT_BEHIND or names.fullmatch(file.name)
             if not known:
                 return file

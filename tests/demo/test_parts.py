@@ -10,17 +10,17 @@ from edgetl.demo.parts import CLASSES, FURTHER, SIZE, draw_part, part_images
 NUMBERS = range(8)
 
 
-def changed(label, number):
-    """Which pixels a flaw changes by more than a trifle."""
+def changed(label, number, *, by=3):
+    """Which pixels a flaw changes by more than so many steps of 255."""
     whole, flawed = (draw_part(name, number=number).astype(int) for name in ("ok", label))
-    return np.abs(whole - flawed).max(axis=2) > 3
+    return np.abs(whole - flawed).max(axis=2) > by
 
 
 def count_holes(image):
     """Dark, round, closed regions, as somebody would count them who knows nothing of drawing."""
     ndimage = pytest.importorskip("scipy.ndimage")
     grey = image.mean(axis=2)
-    dark = grey < 0.55 * np.median(grey[40:-40, 40:-40])
+    dark = grey < 0.45 * np.median(grey[40:-40, 40:-40])
     labels, _ = ndimage.label(dark)
     holes = 0
     for rows, columns in ndimage.find_objects(labels):
@@ -28,7 +28,7 @@ def count_holes(image):
         inside = rows.start and columns.start and rows.stop < SIZE and columns.stop < SIZE
         height, width = region.shape
         is_round = 0.7 < height / width < 1.4 and region.mean() > 0.6
-        holes += bool(inside and is_round and region.sum() > 50)
+        holes += bool(inside and is_round and region.sum() > 100)
     return holes
 
 
@@ -52,17 +52,17 @@ def test_a_missing_hole_is_missing():
         (count_holes(draw_part("ok", number=n)), count_holes(draw_part("missing_hole", number=n)))
         for n in NUMBERS
     ]
-    assert {whole for whole, _ in counted} == {5, 7}  # with the bore: a plate's, a flange's
+    assert {whole for whole, _ in counted} == {7}  # with the bore
     assert all(whole - missing == 1 for whole, missing in counted), counted
 
 
 def test_rust_is_brown_and_a_scratch_is_thin():
     for number in NUMBERS:
-        rusty = draw_part(FURTHER, number=number)[changed(FURTHER, number)].astype(int)
+        rusty = draw_part(FURTHER, number=number)[changed(FURTHER, number, by=40)].astype(int)
         assert (rusty[:, 0] > rusty[:, 2]).mean() > 0.95
-        rows, columns = np.nonzero(changed("scratch", number))
+        rows, columns = np.nonzero(changed("scratch", number, by=25))
         extent = np.hypot(np.ptp(rows), np.ptp(columns))
-        assert extent > 15 and len(rows) < 8 * extent
+        assert extent > 20 and len(rows) < 10 * extent
 
 
 def test_no_drawing_is_in_two_parts():
@@ -78,7 +78,7 @@ def test_no_drawing_is_in_two_parts():
 def test_what_there_is_not():
     with pytest.raises(ValueError, match="no part is 'crack'; there are ok, scratch"):
         draw_part("crack")
-    with pytest.raises(ValueError, match="0 or more, got -1"):
+    with pytest.raises(ValueError, match="0 or more, got 0 and -1"):
         draw_part("ok", number=-1)
     with pytest.raises(ValueError, match="'train' or 'test', got 'valid'"):
         next(part_images("ok", "valid", 1))
