@@ -98,9 +98,11 @@ def fused(workshop, run):
 
 def test_ten_lines_onnxruntime(run, fused, photos, tmp_path):
     expected = edgetl.load(fused).predict(photos)
+    nothing = (*DEVICE, "edgetl")
     for photo, answer in zip(photos, expected, strict=True):
-        words = ("ten_lines_onnxruntime.py", fused / "fused.onnx", photo)
-        label, share = run(*words, cwd=tmp_path, without=(*DEVICE, "edgetl")).split()
+        graph = fused / "fused.onnx"
+        printed = run("ten_lines_onnxruntime.py", graph, photo, cwd=tmp_path, without=nothing)
+        label, share = printed.split()
         assert label == answer.label
         assert abs(float(share) - answer.probability) < 1e-5
 
@@ -190,17 +192,15 @@ def test_fleet_updates(run, tmp_path):
 
 
 def test_every_example_is_run_and_explained():
-    here = "".join(
-        file.read_text(encoding="utf-8") for file in ROOT.glob("tests/test_examples*.py")
-    )
+    tests = ROOT.glob("tests/test_examples*.py")
+    here = "".join(file.read_text(encoding="utf-8") for file in tests)
     apps = (ROOT / "tests/native/test_apps.py").read_text(encoding="utf-8")
     readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     for example in (file for file in EXAMPLES.rglob("*") if file.is_file()):
         if example.suffix == ".py":
             assert example.parent == EXAMPLES, "or have this test look elsewhere"
-            assert re.search(rf'run(_example)?\(\s*"{example.name}"', here) or (
-                f'words = ("{example.name}"' in here
-            ), f"no test runs {example.name}"
+            called = re.search(rf'run(_example)?\(\s*"{re.escape(example.name)}"', here)
+            assert called, f"no test runs {example.name}"
             assert example.name in readme, f"examples/README.md does not tell of {example.name}"
         elif example.name not in ("README.md", "CMakeLists.txt"):
             built = example.with_name("CMakeLists.txt")

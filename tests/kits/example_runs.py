@@ -1,4 +1,4 @@
-"""Examples run as a user would run them: by themselves, in a folder of their own, without network."""
+"""Examples run as users run them: by themselves, in a folder of their own, without network."""
 
 import os
 import subprocess
