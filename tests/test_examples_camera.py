@@ -46,7 +46,7 @@ def test_camera_loop_tells_of_drift_and_of_the_unknown(colours, capsys):
     class Device:
         def predict(self, place):
             strange = place >= 100
-            novelty = 0.5 if strange else place % 50 / 500
+            novelty = 0.5 if strange else place * 37 % 50 / 500
             return Prediction(labels, np.array([0.8, 0.2], np.float32), None, novelty, strange)
 
     watch(Device(), drift, room, [])
