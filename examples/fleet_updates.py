@@ -75,7 +75,7 @@ class Device:
         """Apply an update, whole or not at all; take it back if known things are known no more."""
         try:
             update = self.runtime.apply(data, trust=self.public)
-        except EdgetlError as error:
+        except (EdgetlError, ValueError) as error:
             return f"refused: {error}"
         before, after = update.accuracy_before, update.accuracy_after
         if after is not None and before - after > WORST_FALL:
@@ -91,12 +91,11 @@ class Device:
         urllib.request.urlopen(f"{self.server}/report", data=content, timeout=5).close()
 
 
-def fit(labels, output, called=None):
-    """Adapt the network to drawings of parts; `called` says what some of them are taken for."""
-    shown = [(label, photo) for label in labels for photo in part_images(label, "train", 50)]
-    names = [(called or {}).get(label, label) for label, _ in shown]
-    photos = ([photo for _, photo in shown], names)
-    return edgetl.adapt(photos, backbone="edgetl_nano", head="ridge", output=output)
+def fit(photos, output):
+    """Adapt the network to photos by their class."""
+    shown = [(label, photo) for label, some in photos.items() for photo in some]
+    data = [photo for _, photo in shown], [label for label, _ in shown]
+    return edgetl.adapt(data, backbone="edgetl_nano", head="ridge", output=output)
 
 
 def publish(folder, shipped, updated, number, key):
@@ -134,7 +133,9 @@ def play(folder):
     channel, key, public = folder / "channel", folder / "key.pem", folder / "pub.pem"
     channel.mkdir()
     generate_keys(key, public)  # the private one never leaves the workstation
-    shipped = fit(CLASSES, folder / "shipped.edgetl")
+    photos = {label: list(part_images(label, "train", 50)) for label in (*CLASSES, FURTHER)}
+    known = {label: photos[label] for label in CLASSES}
+    shipped = fit(known, folder / "shipped.edgetl")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Channel, directory=channel))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
@@ -143,14 +144,14 @@ def play(folder):
         bundle = shipped.save(folder / name).path
         devices.append(Device(name, bundle, address, public))
 
-    further = fit((*CLASSES, FURTHER), folder / "further.edgetl")
+    further = fit(photos, folder / "further.edgetl")
     devices[2].server = "http://127.0.0.1:9"  # where nobody answers
     devices[3].fetch = partial(changed_on_its_way, devices[3].fetch)
     publish(channel, shipped, further, 1, key)
     ask(devices)
 
-    wrong = dict(zip(CLASSES, reversed(CLASSES), strict=True))  # names given in the wrong order
-    mistake = fit((*CLASSES, FURTHER), folder / "mistake.edgetl", wrong)
+    wrong = dict(zip(reversed(CLASSES), known.values(), strict=True))  # whoever named the folders
+    mistake = fit({**wrong, FURTHER: photos[FURTHER]}, folder / "mistake.edgetl")
     del devices[3].fetch  # from here on nothing is changed
     publish(channel, shipped, mistake, 2, key)
     ask(devices)

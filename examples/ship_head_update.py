@@ -28,7 +28,7 @@ if arguments.before and not arguments.after:
 
 def drawn(*labels):
     """Photos and their classes."""
-    shown = [(label, photo) for label in labels for photo in part_images(label, "train", 40)]
+    shown = [(label, photo) for label in labels for photo in part_images(label, "train", 30)]
     return [photo for _, photo in shown], [label for label, _ in shown]
 
 
