@@ -11,7 +11,7 @@ from export_kit import FLOWERS, KINDS, options
 import edgetl
 from edgetl.cli.main import main
 from edgetl.errors import BudgetError, DataError
-from edgetl.exporter.timing import Timing
+from edgetl.exporter.timing import Timing, interleaved
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,11 @@ def test_int8_that_does_not_pay_exits_6_with_the_table(adapted, tmp_path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_line_exports_and_refuses(adapted, photos, tmp_path, capsys):
+def test_the_command_line_exports_and_refuses(adapted, photos, tmp_path, monkeypatch, capsys):
+    def shortly(contestants, **options):
+        return interleaved(contestants, **{**options, "seconds": 0.05})
+
+    monkeypatch.setattr("edgetl.exporter.verify.interleaved", shortly)
     output = tmp_path / "small.edgetl"
     command = ["export", str(adapted.path), "-o", str(output), "--quiet"]
     assert main([*command, "--budget-mb", "0.01"]) == 6

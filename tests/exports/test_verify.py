@@ -57,7 +57,7 @@ def test_verify_runs_the_gates_again(exported, adapted, photos, tmp_path, capsys
     # On a device, without the bundle it came from.
     alone = without_source(bundle, tmp_path)
     manifest = bundle.manifest
-    found = edgetl.verify(alone, photos)  # it has a budget in its limits
+    found = edgetl.verify(alone, photos, options=QUICKLY)  # it has a budget in its limits
     assert all(gate.passed for gate in found)
     with pytest.raises(DataError, match="fitted on all of these 150"):
         edgetl.verify(alone, photos / "train")
@@ -100,7 +100,9 @@ def test_verify_catches_another_head(exported, photos, tmp_path):
     files = {k: v for k, v in bundle.manifest.files.items() if k != "head.safetensors"}
     manifest = dataclasses.replace(bundle.manifest, files=files)
     with pytest.raises(ParityError, match="failed the gate parity: top-1"):
-        edgetl.verify(dataclasses.replace(bundle, head=head, manifest=manifest), photos)
+        edgetl.verify(
+            dataclasses.replace(bundle, head=head, manifest=manifest), photos, options=QUICKLY
+        )
 
 
 def test_only_the_original_is_a_reference(exported, adapted, photos, tmp_path):
