@@ -66,11 +66,7 @@ def with_task(bundle: Bundle, name: str, other: Bundle, *, take: str | None = No
         main = take is None or take == other.manifest.task
         digests = {**checks.task_digests, **_digests(other.checks, None if main else take, name)}
         checks = dataclasses.replace(checks, task_digests=digests)
-    files = {
-        new: other.manifest.files[old]
-        for old, new in zip(record.files, renamed.files, strict=True)
-        if new in compiled
-    }
+    files = {new: other.manifest.files[old.name] for new, old in compiled.items()}
     manifest = dataclasses.replace(bundle.manifest, files={**bundle.manifest.files, **files})
     grown = dataclasses.replace(
         bundle, manifest=manifest, checks=checks, compiled={**bundle.compiled, **compiled}

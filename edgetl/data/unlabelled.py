@@ -29,7 +29,7 @@ def load_unlabelled(data: Any) -> Dataset:
     | a folder | every file at any depth, but those of a test part beside a train part |
     | a .csv or .parquet file | every row that is not of the test part |
     | a sequence of images | all of them; as in `edgetl.data.arrays.read_images` |
-    | a pair, or a `Dataset` | the samples that `load_dataset` gives, but for those of its test part |
+    | a pair, or a `Dataset` | what `load_dataset` gives, but for its test part |
 
     Raises:
         DataError: There is nothing at the path, or no sample.

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import delta_kit
 import numpy as np
 import pytest
 
@@ -112,6 +113,22 @@ def test_a_head_that_was_updated_keeps_its_way_back(species, health, tmp_path):
     arrays = opened.read_compiled(record.update.base_arrays)
     assert arrays == (health.path / "head.safetensors").read_bytes()
     assert shipped != head_digest(opened.fitted("health").head)
+
+
+def test_an_updated_head_that_learned_comes_without_the_one_before(tmp_path):
+    """Kept features of the head that was replaced are of no use beside another bundle's."""
+    shipped = delta_kit.bundle_of(tmp_path / "shipped", delta_kit.OLD)
+    other = delta_kit.bundle_of(tmp_path / "other", delta_kit.NEW)
+    apply_delta(shipped, make_delta(shipped, other))
+    changed = Bundle.load(shipped.path)
+    first = delta_kit.bundle_of(tmp_path / "first", delta_kit.OLD, "ridge")
+    both = combine({"species": first, "health": changed}).save(tmp_path / "both.edgetl")
+    opened = Bundle.load(both.path)
+    record = opened.manifest.record("health")
+    assert record.labels == changed.labels and record.update.previous is None
+    assert opened.read_compiled(record.update.base_arrays) == changed.read_compiled(
+        changed.manifest.update.base_arrays
+    )
 
 
 def test_each_task_is_updated_alone(species, health, tmp_path):

@@ -166,30 +166,46 @@ def unknown_names(code):
             yield f"edgetl.{node.attr}"
 
 
-def signature(name):
-    """The keywords that a public function or class takes, or None where that is not plain."""
-    file = ROOT.joinpath(*edgetl._HOMES[name].split("."))
-    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+@cache
+def signature(module, name):
+    """The keywords that a function or class of a module takes; None where that is not plain."""
+    path = ROOT.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef) and node.name == name:
-            arguments = node.args
-            return {each.arg for each in [*arguments.args, *arguments.kwonlyargs]}
+            given = node.args
+            every = {each.arg for each in [*given.posonlyargs, *given.args, *given.kwonlyargs]}
+            return None if given.kwarg else every
         if isinstance(node, ast.ClassDef) and node.name == name and not node.bases:
             return {each.target.id for each in node.body if isinstance(each, ast.AnnAssign)}
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgetl."):
+            for alias in node.names:
+                if name in (alias.asname, alias.name) and node.module != module:
+                    return signature(node.module, alias.name)
     return None
 
 
 def unknown_keywords(code):
-    for node in ast.walk(ast.parse(code)):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+    """Keywords of calls that what is called does not take."""
+    tree = ast.parse(code)
+    homes = {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("edgetl.")
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
             continue
-        owner, name = node.func.value, node.func.attr
-        if isinstance(owner, ast.Name) and owner.id == "edgetl" and name in edgetl.__all__:
-            taken = signature(name)
+        called = ast.unparse(node.func)
+        name = called.removeprefix("edgetl.")
+        home = (edgetl._HOMES[name], name) if name in edgetl.__all__ else homes.get(called)
+        taken = signature(*home) if home else None
+        if taken:
             yield from (
-                f"edgetl.{name}({each.arg}=)"
+                f"{called}({each.arg}=)"
                 for each in node.keywords
-                if each.arg and taken and each.arg not in taken
+                if each.arg and each.arg not in taken
             )
 
 
