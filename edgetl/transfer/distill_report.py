@@ -107,7 +107,7 @@ class DistillReport:
         return whole
 
     def __str__(self) -> str:
-        begin = "random weights" if self.untrained else "pretrained weights"
+        begin = "random weights" if self.untrained else "the weights it came with"
         width = max(len(score.name) for score in self.teachers)
         lines = [
             f"{self.student} at {self.size} px ({self.dim} features), from {begin}: "
