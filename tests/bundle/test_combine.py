@@ -117,11 +117,12 @@ def test_a_head_that_was_updated_keeps_its_way_back(species, health, tmp_path):
 
 def test_an_updated_head_that_learned_comes_without_the_one_before(tmp_path):
     """Kept features of the head that was replaced are of no use beside another bundle's."""
-    shipped = delta_kit.bundle_of(tmp_path / "shipped", delta_kit.OLD)
-    other = delta_kit.bundle_of(tmp_path / "other", delta_kit.NEW)
+    shipped = delta_kit.bundle_of(tmp_path / "shipped", delta_kit.OLD, "ridge")
+    other = delta_kit.bundle_of(tmp_path / "other", delta_kit.NEW, "ridge")
     apply_delta(shipped, make_delta(shipped, other))
     changed = Bundle.load(shipped.path)
-    first = delta_kit.bundle_of(tmp_path / "first", delta_kit.OLD, "ridge")
+    assert changed.manifest.update.previous.learning != changed.manifest.learning
+    first = delta_kit.bundle_of(tmp_path / "first", delta_kit.OLD)
     both = combine({"species": first, "health": changed}).save(tmp_path / "both.edgetl")
     opened = Bundle.load(both.path)
     record = opened.manifest.record("health")
