@@ -90,7 +90,8 @@ def draw_part(label: str, *, seed: int = 0, number: int = 0) -> NDArray[np.uint8
     bored = _union(holes)
     relief = _metal(scene, x, y) + _edges(body, light) + _smudge(scene, whole)
     if label == "scratch":
-        relief += _scratch(flaw, whole)
+        for _ in range(2):
+            relief += _scratch(flaw, whole)
     elif label == "dent":
         relief += _dent(flaw, whole, light)
     metal = np.array(_METALS[scene.integers(len(_METALS))], np.float32) + relief[..., None]
@@ -208,7 +209,7 @@ def _metal(rng: np.random.Generator, x: Plane, y: Plane) -> Plane:
     fades = _clouds(rng, 12) * np.float32(0.02)
     toward = _direction(rng)
     slope = (x * np.float32(toward[0]) + y * np.float32(toward[1])) / SIZE
-    strength = np.float32(rng.uniform(0.008, 0.025))
+    strength = np.float32(rng.uniform(0.006, 0.018))
     return lines[place] * strength + slope * np.float32(rng.uniform(0, 0.2)) + fades
 
 
@@ -241,12 +242,12 @@ def _scratch(rng: np.random.Generator, whole: Plane) -> Plane:
     right, below = across - np.float32(middle[0]), down - np.float32(middle[1])
     side = np.hypot(right, below) - np.float32(radius)
     along = np.hypot(across - np.float32(column), down - np.float32(row))
-    length = np.float32(rng.uniform(26, 44))
+    length = np.float32(rng.uniform(28, 46))
     depth = np.clip((length - along) / 6, 0, 1) * (0.8 + 0.2 * _clouds(rng, 40))
-    width = np.float32(rng.uniform(1.3, 2.0))
+    width = np.float32(rng.uniform(1.5, 2.2))
     bright = np.exp(-np.square(side / width))
     dark = np.exp(-np.square((side - 1.8 * width) / width))
-    strength = np.float32(rng.uniform(0.4, 0.6))
+    strength = np.float32(rng.uniform(0.45, 0.65))
     relief: Plane = strength * depth * (bright - np.float32(0.8) * dark)
     return relief
 

@@ -11,8 +11,12 @@ from edgetl.demo.job import DemoOptions, DemoReport, Step
 
 BARE = """
 import dataclasses, socket, sys
-for name in ("torch", "torchvision", "timm", "onnxscript", "lance", "pyarrow"):
-    sys.modules[name] = None
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("torch", "torchvision", "timm", "onnxscript"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+sys.modules["lance"] = sys.modules["pyarrow"] = None
 def refuse(*_):
     raise AssertionError("the demo used the network")
 socket.socket.connect = socket.create_connection = refuse
