@@ -265,9 +265,9 @@ def _rusted(
     rng: np.random.Generator, metal: NDArray[np.float32], whole: Plane
 ) -> NDArray[np.float32]:
     """Brown patches with ragged borders."""
-    distance = _blob(rng, _spot(rng, whole, 5), (14, 24))
+    distance = _blob(rng, _spot(rng, whole, 5), (22, 34))
     ragged = np.float32(0.45) * _clouds(rng, 14) + np.float32(0.25) * _clouds(rng, 50)
-    covered = np.clip((1.0 - distance + ragged) * 3, 0, 1) * np.float32(rng.uniform(0.7, 0.95))
+    covered = np.clip((1.0 - distance + ragged) * 3, 0, 1) * np.float32(rng.uniform(0.85, 1.0))
     colour = np.array(_RUST, np.float32) * (1 + 0.25 * _clouds(rng, 60))[..., None]
     return _over(metal, colour, covered)
 

@@ -17,7 +17,7 @@ from edgetl.errors import BudgetError, SignatureError
 from edgetl.runtime import load
 
 pytest.importorskip("onnx")
-FEW = DemoOptions(train=24, test=30, learn=8, asked=30, verify_seconds=0.1)
+FEW = DemoOptions(train=40, test=30, learn=8, asked=30, verify_seconds=0.1)
 
 
 @pytest.fixture(scope="module")
