@@ -1,0 +1,58 @@
+"""What the README's table of claims shows of edgetl_nano; see `claims_shown.py`."""
+
+from __future__ import annotations
+
+from claims_shown import TIMES, Claim
+
+
+def _probe(data: str, told: str, bar: tuple[str, str]) -> Claim:
+    """The linear probe on one data set, beside mobilenetv2_100's."""
+    return Claim(
+        f"`edgetl_nano` on {told}, {{n:,.0f}} test photos",
+        "nano",
+        (
+            rf"^{data} +edgetl_nano (?P<ours>\S+) \[(?P<low>\S+), (?P<high>\S+)\] of (?P<n>\d+)  "
+            r"mobilenetv2_100 (?P<peer>\S+) \[",
+        ),
+        "{ours:.1%} ({low:.1%} to {high:.1%})",
+        "{peer:.1%}: mobilenetv2_100",
+        (bar,),
+    )
+
+
+_SHARE = "{value:.1%} of it, {at} {limit:.0%}"
+
+NANO = (
+    _probe("flower_photos", "flower_photos", ("flower_photos: share of mobilenetv2_100", _SHARE)),
+    _probe("cifar10_small", "cifar10_small", ("cifar10_small: share of mobilenetv2_100", _SHARE)),
+    _probe(
+        "caltech101_20",
+        "caltech101_20, which it never saw",
+        ("caltech101_20: share of mobilenetv2_100", _SHARE),
+    ),
+    _probe(
+        "digits",
+        "scikit-learn's digits, which it never saw",
+        ("digits: accuracy", "{at} {limit:.0%}"),
+    ),
+    Claim(
+        "`edgetl_nano`: one photo's features",
+        "nano",
+        (r"^one photo's features, ms: edgetl_nano (?P<ours>\S+), mobilenetv2_100 (?P<peer>\S+)$",),
+        "{ours:.2f} ms",
+        "{peer:.2f} ms: mobilenetv2_100 at 224 pixels",
+        (("latency: share of mobilenetv2_100 at 224", "{value:.1%} of it, {at} {limit:.0%}"),),
+    ),
+    Claim(
+        "`edgetl_nano` in int8 on flower_photos",
+        "nano",
+        (r"^flower_photos +edgetl_nano (?P<plain>\S+) .*\n +int8: accuracy (?P<ours>[\d.]+), ",),
+        "{ours:.1%}",
+        "{plain:.1%}: float32",
+        (
+            ("flower_photos: points lost in int8", "{value:.2g} points lost, {at} {limit:g}"),
+            ("flower_photos: int8 times as fast as fp32", TIMES),
+        ),
+    ),
+)
+"""The probes and speeds of `nano.py`."""
