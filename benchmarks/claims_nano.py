@@ -5,7 +5,7 @@ from __future__ import annotations
 from claims_shown import TIMES, Claim
 
 
-def _probe(data: str, told: str, bar: tuple[str, str]) -> Claim:
+def _probe(data: str, told: str, *bars: tuple[str, str]) -> Claim:
     """The linear probe on one data set, beside mobilenetv2_100's."""
     return Claim(
         f"`edgetl_nano` on {told}, {{n:,.0f}} test photos",
@@ -16,7 +16,7 @@ def _probe(data: str, told: str, bar: tuple[str, str]) -> Claim:
         ),
         "{ours:.1%} ({low:.1%} to {high:.1%})",
         "{peer:.1%}: mobilenetv2_100",
-        (bar,),
+        bars,
     )
 
 
@@ -35,6 +35,7 @@ NANO = (
         "scikit-learn's digits, which it never saw",
         ("digits: accuracy", "{at} {limit:.0%}"),
     ),
+    _probe("photo_sketch/photo", "photos of photo_sketch, which it never saw"),
     Claim(
         "`edgetl_nano`: one photo's features",
         "nano",

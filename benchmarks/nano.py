@@ -83,14 +83,18 @@ SETS = {
 }
 
 
+def parts_of(probed: Probed) -> tuple[Any, Any]:
+    """Data with its test part inside, and None; or the two parts of what is in memory."""
+    data = probed.data()
+    return (data[0], data[1]) if isinstance(data, list) else (data, None)
+
+
 def adapted(backbone: str, probed: Probed, output: Path) -> Any:
     """A bundle with a softmax head, and its evidence."""
     weights = None if backbone == NANO else ASSETS / "weights" / f"{backbone}.safetensors"
-    data, test = probed.data(), None
-    if isinstance(data, list):
-        data, test = data
+    train, test = parts_of(probed)
     return edgetl.adapt(
-        data,
+        train,
         backbone=backbone,
         weights=weights,
         head="softmax",
@@ -116,10 +120,12 @@ def one_photo(bundle: Any) -> Callable[[], object]:
     return lambda: engine(photo)
 
 
-def in_int8(bundle: Any, output: Path) -> dict[str, Any]:
+def in_int8(bundle: Any, probed: Probed, output: Path) -> dict[str, Any]:
     """Accuracy lost in points and speed gained by the int8 export, or why there is none."""
+    train, test = parts_of(probed) if isinstance(probed.data(), list) else (None, None)
+    int8 = edgetl.OnnxRuntime(precision="int8")
     try:
-        small = edgetl.export(bundle, edgetl.OnnxRuntime(precision="int8"), output=output)
+        small = edgetl.export(bundle, int8, calibration=train, test=test, output=output)
     except EdgetlError as error:
         return {"refused": str(error).splitlines()[0]}
     options = BenchOptions(calls=2000, seconds=6.0, batches=(), starts=0)
@@ -168,7 +174,9 @@ def main() -> int:
             if name == "digits":
                 bars.append(Bar("digits: accuracy", nano.evidence.accuracy, ">=", 0.97))
             if probed.int8:
-                rows[-1]["int8"] = found = in_int8(nano, place.with_name(f"{place.name}-8.edgetl"))
+                rows[-1]["int8"] = found = in_int8(
+                    nano, probed, place.with_name(f"{place.name}-8.edgetl")
+                )
                 say(f"{'':20} int8: " + ", ".join(f"{k} {_short(v)}" for k, v in found.items()))
                 lost = found.get("points_lost", np.inf)
                 bars.append(Bar(f"{name}: points lost in int8", round(lost, 4), "<=", 0.5))
