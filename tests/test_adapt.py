@@ -276,5 +276,5 @@ sys.exit(main({words!r}))
         text=True,
     )
     assert result.returncode == 3, result.stderr
-    assert "edgetl[train]" in result.stderr
+    assert "edgetl[demo]" in result.stderr
     assert "Traceback" not in result.stderr

@@ -132,7 +132,7 @@ def test_weights_of_another_network(assets):
         ("mobilenetv2_10", "did you mean .*mobilenetv2_100"),
         ("resnet50.a9_in1k", "resnet50 has no tag 'a9_in1k'; it has .*a1_in1k"),
         ("no_such_thing_at_all", "no network 'no_such_thing_at_all'"),
-        ("owner/repository", "no network.*; a backbone is a name of timm's"),
+        ("owner/repository", "no network.*; a backbone is edgetl_nano, a name of timm's"),
     ],
 )
 def test_unknown_names(name, message):
