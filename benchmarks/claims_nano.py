@@ -27,7 +27,7 @@ NANO = (
     _probe("cifar10_small", "cifar10_small", ("cifar10_small: share of mobilenetv2_100", _SHARE)),
     _probe(
         "caltech101_20",
-        "caltech101_20, which it never saw",
+        "caltech101_20, of whose classes it saw other photos",
         ("caltech101_20: share of mobilenetv2_100", _SHARE),
     ),
     _probe(
@@ -35,7 +35,8 @@ NANO = (
         "scikit-learn's digits, which it never saw",
         ("digits: accuracy", "{at} {limit:.0%}"),
     ),
-    _probe("photo_sketch/photo", "photos of photo_sketch, which it never saw"),
+    _probe("photo_sketch/photo", "photos of photo_sketch, some of which it saw"),
+    _probe("photo_sketch/sketch", "sketches of photo_sketch, which it never saw"),
     Claim(
         "`edgetl_nano`: one photo's features",
         "nano",

@@ -69,6 +69,21 @@ def test_from_photos_to_a_backbone(world, tmp_path):
     assert "output" not in kept and "seconds" not in kept
 
 
+def test_the_file_does_not_tell_where_the_photos_lay(world, tmp_path):
+    photos, teacher = world
+    shutil.copytree(photos / "train", tmp_path / "photos" / "train")
+    shutil.copytree(photos / "loose", tmp_path / "photos" / "test")
+    report = edgetl.distill(
+        tmp_path / "photos",
+        teachers=teacher,
+        student=STUDENT,
+        output=tmp_path / "student.safetensors",
+        options=options(recipe=edgetl.DistillRecipe(epochs=1, batch_size=8), held_out=0.1),
+    )
+    assert any(str(tmp_path) in note for note in report.notes)
+    assert str(tmp_path) not in " ".join(read_record(tmp_path / "student.safetensors").values())
+
+
 def test_it_is_the_same_again_wherever_it_was_interrupted(world, tmp_path, monkeypatch):
     photos, teacher = world
     files = [tmp_path / f"{name}.safetensors" for name in ("whole", "interrupted")]

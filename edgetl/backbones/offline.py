@@ -31,15 +31,9 @@ class _Known:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """What loading it needs."""
-        return (
-            ("torch", "timm", "huggingface_hub")
-            if self.checkpoint is None
-            else (
-                "torch",
-                "torchvision",
-            )
-        )
+        """What loading it and writing its graph need; timm imports torchvision."""
+        more = ("timm", "huggingface_hub") if self.checkpoint is None else ()
+        return ("torch", "torchvision", "onnxscript", *more)
 
 
 _KNOWN = (

@@ -100,9 +100,12 @@ class DistillReport:
         return all(score.cosine_after > score.cosine_before for score in self.teachers)
 
     def record(self) -> dict[str, Any]:
-        """What belongs into the weights file: the same for the same data, options and seed."""
+        """What belongs into the weights file: the same for the same data, options and seed.
+
+        Nothing in it tells where the photos lay: weights files are handed on.
+        """
         whole = self.to_json()
-        for name in ("output", "skipped", "resumed", "seconds"):
+        for name in ("output", "notes", "skipped", "resumed", "seconds"):
             del whole[name]
         return whole
 

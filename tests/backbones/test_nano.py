@@ -1,6 +1,7 @@
 """edgetl_nano: numpy, the graph and torch agree; its weights files; training it further."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ from edgetl.backbones.nano import (
     shipped_weights,
 )
 from edgetl.backbones.nano_training import BranchedNano, Nano, nano_module, untrained_nano
-from edgetl.backbones.recorded import save_recorded
+from edgetl.backbones.recorded import read_record, save_recorded
 from edgetl.engines.ort import OrtEngine
 from edgetl.engines.torch import TorchEngine
 from edgetl.errors import WeightsError
@@ -192,6 +193,10 @@ def test_the_packages_own_weights():
     stored = load_file(shipped_weights())
     assert {array.dtype for array in stored.values()} == {np.dtype(np.float16)}
     assert {name: array.shape for name, array in stored.items()} == plain_shapes()
+    record = read_record(shipped_weights())
+    assert json.loads(record["edgetl.distill"])["seed"] == 0
+    found = re.findall(r'(?:^|["\s])(?:~|[A-Za-z]:|\\\\)?[/\\]\w+', "\n".join(record.values()))
+    assert not found  # no path of the machine that trained them
 
 
 # With torch.

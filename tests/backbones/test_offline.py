@@ -57,8 +57,14 @@ def test_the_best_of_those_that_are_there(empty_caches):
     assert name == "mobilenetv2_100.ra_in1k" and "the model hub's cache" in reason
 
 
-@pytest.mark.parametrize("missing", ["torch", "timm", "huggingface_hub"])
-def test_what_can_not_be_loaded_is_not_chosen(empty_caches, monkeypatch, missing):
+@pytest.mark.parametrize(
+    ("missing", "all_need"),
+    [
+        *(("torch", True), ("torchvision", True), ("onnxscript", True)),
+        *(("timm", False), ("huggingface_hub", False)),
+    ],
+)
+def test_what_can_not_be_loaded_is_not_chosen(empty_caches, monkeypatch, missing, all_need):
     keep_in_hub(empty_caches, "mobilenetv2_100.ra_in1k")
     known = importlib.util.find_spec
     monkeypatch.setattr(
@@ -66,7 +72,7 @@ def test_what_can_not_be_loaded_is_not_chosen(empty_caches, monkeypatch, missing
     )
     name, reason = best_offline()
     assert name == "edgetl_nano"
-    assert ("edgetl[train]" in reason) is (missing == "torch")
+    assert ("edgetl[train]" in reason) is all_need
 
 
 def test_the_folder_of_checkpoints_is_found_without_torch(tmp_path, monkeypatch):
