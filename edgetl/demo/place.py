@@ -17,7 +17,7 @@ _OWN = re.compile(
     r"|((parts|digits)(-int8|-fp32)?|((second|third)-)?device)\.edgetl"
 )
 _PHOTO = re.compile(r"(synthetic|digit)-\d{4}\.(jpg|png)")
-_KEY = re.compile(r"(key|pub)\.pem")
+_KEY = re.compile(r"(own-)?(key|pub)\.pem")
 _INSIDE = {"photos": _PHOTO, "new": _PHOTO, "keys": _KEY}
 """What files are called in the folders that somebody may have put something into."""
 _LEFT_BEHIND = {".DS_Store", "Thumbs.db", "desktop.ini"}

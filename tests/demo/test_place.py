@@ -17,6 +17,7 @@ def earlier(tmp_path):
     write_photos(folder, SETS["parts"], FEW)
     (folder / "keys").mkdir()
     (folder / "keys" / "key.pem").write_text("an old key")
+    (folder / "keys" / "own-key.pem").write_text("one that a command made")
     (folder / "parts-int8.edgetl").mkdir()
     (folder / "report.html").write_text("old")
     return folder
