@@ -16,8 +16,10 @@ _OWN = re.compile(
     r"README\.txt|photos|new|keys|report\.html|(update|tampered)\.etlh"
     r"|((parts|digits)(-int8|-fp32)?|((second|third)-)?device)\.edgetl"
 )
+_HALF_WRITTEN = re.compile(rf"\.({_OWN.pattern})(\.\w+)+")
+"""What a demo that was killed leaves: its own files, not yet renamed."""
 _PHOTO = re.compile(r"(synthetic|digit)-\d{4}\.(jpg|png)")
-_KEY = re.compile(r"(key|pub)\.pem")
+_KEY = re.compile(r"(own-)?(key|pub)\.pem")
 _INSIDE = {"photos": _PHOTO, "new": _PHOTO, "keys": _KEY}
 """What files are called in the folders that somebody may have put something into."""
 _LEFT_BEHIND = {".DS_Store", "Thumbs.db", "desktop.ini"}
@@ -57,6 +59,8 @@ def _strange(found: list[Path]) -> Path | None:
     """The first file that no demo wrote."""
     for entry in found:
         if entry.name in {MARKER, *_LEFT_BEHIND}:
+            continue
+        if _HALF_WRITTEN.fullmatch(entry.name):
             continue
         if not _OWN.fullmatch(entry.name):
             return entry

@@ -318,6 +318,7 @@ def updated(demo: Demo) -> Told:
         features = first.features(asked)
         ours, theirs = (d.task().answer(features, features=False) for d in (first, second))
     third = demo.folder / "third-device.edgetl"  # an update is taken once
+    own, own_public = keys / "own-key.pem", keys / "own-pub.pem"  # keys are never replaced
     same = sum(a.label == b.label for a, b in zip(ours, theirs, strict=True))
     if not refusal:
         raise SignatureError(f"{changed} was changed after it was signed, and was not refused")
@@ -341,10 +342,10 @@ def updated(demo: Demo) -> Told:
             "refused": refusal,
         },
         commands=[
-            ["edgetl", "keygen", "-o", private, "--public", public],
-            ["edgetl", "diff", demo.shipped, demo.device, "-o", demo.update, "--sign", private],
+            ["edgetl", "keygen", "-o", own, "--public", own_public],
+            ["edgetl", "diff", demo.shipped, demo.device, "-o", demo.update, "--sign", own],
             ["cp", "-r", demo.shipped, third],
-            ["edgetl", "apply", third, demo.update, "--trust", public],
+            ["edgetl", "apply", third, demo.update, "--trust", own_public],
         ],
     )
 

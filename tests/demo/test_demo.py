@@ -150,6 +150,18 @@ def test_a_command_does_what_it_says(report):
         assert f"{answer['label']} {answer['probability']:.3f}" in line
 
 
+def test_the_commands_of_an_update_work_in_their_order(report):
+    """Also keygen, which never replaces a key: after the demo there is one already."""
+    told = next(step for step in report.steps if step.name == "ship what it learned")
+    for command in told.commands:
+        program, *rest = shlex.split(command)
+        words = [program, *rest] if program == "cp" else [sys.executable, "-m", program, *rest]
+        result = subprocess.run(words, cwd=report.folder, capture_output=True, text=True)
+        assert result.returncode == 0, f"{command}\n{result.stderr}"
+    with load(report.folder / "third-device.edgetl") as third:
+        assert third.labels[-1] == "rust"
+
+
 def test_int8_may_be_refused(report, tmp_path, monkeypatch):
     """Where a gate refuses int8, the demo says so and goes on in float32; refused too, without."""
     from edgetl.demo import steps

@@ -17,6 +17,7 @@ def earlier(tmp_path):
     write_photos(folder, SETS["parts"], FEW)
     (folder / "keys").mkdir()
     (folder / "keys" / "key.pem").write_text("an old key")
+    (folder / "keys" / "own-key.pem").write_text("one that a command made")
     (folder / "parts-int8.edgetl").mkdir()
     (folder / "report.html").write_text("old")
     return folder
@@ -55,9 +56,24 @@ def test_what_a_link_leads_to_stays(earlier, tmp_path):
     assert (mine / "synthetic-0000.jpg").read_text() == "mine"
 
 
+def test_a_killed_demo_is_replaced(earlier):
+    """Bundles, updates and reports are written under such names, and renamed when complete."""
+    (earlier / ".parts-int8.edgetl.0a1b2c3d.new").mkdir()
+    for name in (".update.etlh.0a1b2c3d", ".report.html.new"):
+        (earlier / name).write_text("half")
+    take_folder(earlier)
+    assert [entry.name for entry in earlier.iterdir()] == [MARKER]
+
+
 @pytest.mark.parametrize(
     "name",
-    ["mine.edgetl", "photos/train/ok/my-photo.jpg", "photos/train/cat/cat.jpg", "keys/other.pem"],
+    [
+        "mine.edgetl",
+        ".mine.edgetl.new",
+        "photos/train/ok/my-photo.jpg",
+        "photos/train/cat/cat.jpg",
+        "keys/other.pem",
+    ],
 )
 def test_files_of_others_stay(earlier, name):
     file = earlier / name
