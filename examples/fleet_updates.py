@@ -163,9 +163,10 @@ def play(folder):
     ask(devices)
     server.shutdown()
     server.server_close()
-    (photo,) = part_images(FURTHER, "test", 1)
-    answers = [device.runtime.predict(photo).label for device in devices]
-    print(f"\na part with rust: {', '.join(answers)}")
+    parts = list(part_images(FURTHER, "test", 10))
+    answers = [device.runtime.predict(parts) for device in devices]
+    found = [sum(answer.label == FURTHER for answer in some) for some in answers]
+    print(f"\nof {len(parts)} parts with rust, called so: {', '.join(map(str, found))}")
 
 
 if __name__ == "__main__":

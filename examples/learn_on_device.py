@@ -17,19 +17,25 @@ photos = list(part_images(FURTHER, "train", 8))
 if len(sys.argv) > 1:
     bundle, label, *photos = sys.argv[1:]
 
+
+def shown(shares):
+    """Classes with their numbers, to read."""
+    return ", ".join(f"{name} {share:.2f}" for name, share in shares)
+
+
 with edgetl.load(bundle) as device:
-    print("before:", device.predict(photos[0]).top(3))
+    print("before:", shown(device.predict(photos[0]).top(3)))
     update = device.learn(photos, label)
     if not update.kept:
         sys.exit(f"not learned: {update.reason}")
-    print("after: ", device.predict(photos[0]).top(3))
+    print("after: ", shown(device.predict(photos[0]).top(3)))
 
     stats = device.learner.stats
     print(f"{stats.classes} classes, {stats.memory_samples} samples kept")
     if stats.accuracy_after is not None:
         print(f"on kept samples: {stats.accuracy_before:.1%} -> {stats.accuracy_after:.1%}")
     if stats.forgetting:
-        print("points lost:", stats.forgetting)
+        print("points lost:", shown(stats.forgetting.items()))
 
     device.save()  # or device.undo(), or device.save("elsewhere.edgetl")
     print(f"saved as generation {device.learner.generation}")

@@ -64,10 +64,11 @@ applied = device.apply(update, trust=public)
 print(f"generation {applied.generation}: {', '.join(device.labels)}")
 if applied.accuracy_after is not None:
     print(f"accuracy on {applied.guard_samples} kept samples: {applied.accuracy_after:.1%}")
-(photo,) = part_images(FURTHER, "test", 1)
+label, photos = delta.added[0], list(part_images(FURTHER, "test", 10))
 if arguments.after:
-    photo = next(Path(arguments.after).rglob(f"{delta.added[0]}/*.*"))
-print(f"a photo of {delta.added[0]}: {device.predict(photo).label}")
+    photos = sorted(Path(arguments.after).rglob(f"{label}/*.*"))[:10]
+found = sum(answer.label == label for answer in device.predict(photos))
+print(f"of {len(photos)} photos of {label}, {found} are called so")
 
 device.undo()  # or: edgetl rollback device.edgetl
 print(f"rolled back: {', '.join(device.labels)}")
