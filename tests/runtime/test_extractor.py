@@ -200,5 +200,5 @@ def test_warming_up_leaves_nothing_for_the_first_prediction(bundle, tmp_path, mo
 def test_a_wrong_shape_in_the_manifest_is_said(bundle):
     preprocess = dataclasses.replace(bundle.preprocess, size=SIDE - 1)
     manifest = dataclasses.replace(bundle.manifest, preprocess=preprocess)
-    with pytest.raises(CorruptError, match="159, .*one of them was changed"):
+    with pytest.raises(CorruptError, match=r"159, .*one of them was changed"):
         Runtime(dataclasses.replace(bundle, manifest=manifest)).predict(frames(1)[1][0])
