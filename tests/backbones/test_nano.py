@@ -185,7 +185,6 @@ def test_files_that_are_none_are_refused(tensors, tmp_path):
         NanoBackbone(tensors, preprocess=edgetl.Preprocess(size=96, resize=96, layout="nhwc"))
 
 
-@pytest.mark.skipif(not shipped_weights().is_file(), reason="the package has no weights yet")
 def test_the_packages_own_weights():
     network = load_backbone(NAME)
     assert (network.name, network.dim, network.preprocess) == (NAME, 256, INPUT)
