@@ -1,11 +1,20 @@
-"""Import of optional packages: one clear error that names the extra to install."""
+"""Optional packages: whether they are there, and their import with an error naming the extra."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 from edgetl.errors import MissingDependencyError
+
+CACHE = ("lance", "pyarrow")
+"""What the cache of features needs: the extra ``cache``."""
+
+
+def missing(*packages: str) -> list[str]:
+    """Those of some packages that are not installed; none of them is imported."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
 def require(module: str, *, extra: str) -> ModuleType:

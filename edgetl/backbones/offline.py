@@ -6,12 +6,12 @@ neither torch nor timm. What is not there is no reason to fail: edgetl_nano come
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgetl._extras import missing
 from edgetl.backbones.nano import NAME as NANO
 from edgetl.backbones.recorded import recorded_backbone
 from edgetl.errors import WeightsError
@@ -76,7 +76,7 @@ def given_or_best(
 
 def best_offline() -> tuple[str, str]:
     """The name of the best backbone that can be loaded without a network, and why it is that."""
-    usable = [known for known in _KNOWN if all(map(_installed, known.packages))]
+    usable = [known for known in _KNOWN if not missing(*known.packages)]
     for known in usable:
         if _is_here(known):
             where = "the model hub's cache" if known.checkpoint is None else "torch's checkpoints"
@@ -124,7 +124,3 @@ def _checkpoints() -> Path:
     caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     home = os.environ.get("TORCH_HOME", str(Path(caches) / "torch"))
     return Path(home).expanduser() / "hub" / "checkpoints"
-
-
-def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None

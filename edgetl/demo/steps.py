@@ -7,7 +7,6 @@ it refused.
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ import numpy as np
 
 from edgetl._adapt import AdaptOptions, adapt
 from edgetl._export import ExportOptions, export
+from edgetl._extras import CACHE, missing
 from edgetl._report import ReportOptions, write_report
 from edgetl.bundle import Bundle, generate_keys
 from edgetl.demo.job import BACKBONE, Demo
@@ -35,7 +35,7 @@ _SHOWN = 4
 _MAX_DROP = 2.0
 """Points of accuracy that int8 may lose: with some hundred photos, one or two are a matter of
 chance, and are more than the half point that is edgetl's own limit."""
-_CACHE = all(importlib.util.find_spec(name) for name in ("lance", "pyarrow"))
+_CACHE = not missing(*CACHE)
 """Whether features can be kept from one step to the next; without, they are computed again."""
 
 

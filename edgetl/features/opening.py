@@ -6,11 +6,11 @@ They are larger than all else that adapting without torch takes, and only save t
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from edgetl._extras import CACHE, missing
 from edgetl.features.key import Dtype
 from edgetl.features.store import FeatureStore
 
@@ -28,12 +28,12 @@ def open_store(
         about: A line about them.
         say: Whether to say on stderr that features are not kept.
     """
-    missing = [name for name in ("lance", "pyarrow") if importlib.util.find_spec(name) is None]
-    if not missing:
+    absent = missing(*CACHE)
+    if not absent:
         return FeatureStore(root, key, dim, dtype=dtype, about=about)
     if say:
         sys.stderr.write(
-            f"features are not kept for the next run, since {' and '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} not installed: pip install 'edgetl[cache]'\n"
+            f"features are not kept for the next run, since {' and '.join(absent)} "
+            f"{'is' if len(absent) == 1 else 'are'} not installed: pip install 'edgetl[cache]'\n"
         )
     return contextlib.nullcontext()
